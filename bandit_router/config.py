@@ -1,0 +1,232 @@
+"""What an operator may set, as one validated tree; ``config_file`` reads it from TOML."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][\w./:@+-]*$")]
+MetricName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z][\w.-]*$")]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """Base of every table: unknown keys are errors, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ProviderKind(StrEnum):
+    OPENAI_COMPATIBLE = "openai_compatible"
+    LLAMA_CPP = "llama_cpp"
+    REPLAYED = "replayed"
+
+
+class Capability(StrEnum):
+    TOOLS = "tools"
+    VISION = "vision"
+    JSON_MODE = "json_mode"
+
+
+class ModelConfig(Section):
+    """One ``[[models]]`` table.
+
+    upstream_model: the name the provider knows it by (``name`` where left out).
+    api_key_env: the environment variable that holds the key; keys never stand in the file.
+    usd_per_hour: running cost of a local model, booked by the second of its latency.
+    last_resort: never chosen by the policy; ends every chain and ignores cool-downs.
+    path: GGUF file of a ``llama_cpp`` model, or outcome matrix of a ``replayed`` one.
+    """
+
+    name: Name
+    provider: ProviderKind = ProviderKind.OPENAI_COMPATIBLE
+    upstream_model: str | None = None
+    base_url: str | None = None
+    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")] | None = None
+    input_usd_per_million: Dollars = 0.0
+    output_usd_per_million: Dollars = 0.0
+    usd_per_hour: Dollars = 0.0
+    context_window_tokens: Annotated[int, Field(gt=0)] = 128_000
+    capabilities: frozenset[Capability] = frozenset()
+    local: bool = False
+    last_resort: bool = False
+    paused: bool = False
+    path: Path | None = None
+
+    @model_validator(mode="after")
+    def _fits_provider(self) -> Self:
+        if self.provider is ProviderKind.OPENAI_COMPATIBLE and not self.base_url:
+            raise ValueError(
+                f"model '{self.name}' needs base_url, for example "
+                "base_url = \"https://api.example.com/v1\""
+            )
+        if self.base_url and not self.base_url.startswith(("http://", "https://")):
+            raise ValueError(
+                f"model '{self.name}': base_url '{self.base_url}' must start with "
+                "http:// or https://"
+            )
+        if self.last_resort and not self.local:
+            raise ValueError(
+                f"model '{self.name}' is last_resort but not local: the last link must work "
+                "without the network; set local = true or drop last_resort"
+            )
+        return self
+
+    @property
+    def served_as(self) -> str:
+        """The model name sent upstream."""
+        return self.upstream_model or self.name
+
+
+class PolicyConfig(Section):
+    """``[policy]``: which policy, and what it may spend.
+
+    budget_usd_per_request: mean dollars per request the pacer holds; None means no budget.
+    value_of_second: quality given up for a second less of latency (μ).
+    model: the arm of the ``fixed`` policy. epsilon: of ``epsilon_greedy``.
+    half_life_decisions: age at which an observation counts half; None never forgets.
+    """
+
+    name: str = "thompson"
+    budget_usd_per_request: Dollars | None = None
+    value_of_second: Annotated[float, Field(ge=0)] = 0.0
+    model: Name | None = None
+    epsilon: Share = 0.1
+    half_life_decisions: Annotated[float, Field(gt=0)] | None = None
+
+
+class FeaturesConfig(Section):
+    """``[features]``: which extractor, and which metadata keys become features."""
+
+    text: Literal["none", "hashed", "minilm"] = "hashed"
+    metadata: tuple[str, ...] = ("task", "user_tier")
+
+
+class RewardConfig(Section):
+    """One ``[rewards.<metric>]`` table: how a posted value becomes a reward in [0, 1]."""
+
+    type: Literal["boolean", "float"] = "float"
+    range: tuple[float, float] = (0.0, 1.0)
+    optimize: Literal["max", "min"] = "max"
+    weight: Annotated[float, Field(gt=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        low, high = self.range
+        if not low < high:
+            raise ValueError(f"range [{low}, {high}] must rise: write range = [low, high]")
+        return self
+
+
+class ExplorationConfig(Section):
+    """``[exploration]``: how much is tried that the policy would not choose.
+
+    floor: most that each arm's least probability may be. floor_spend_share: the floor's extra
+    dollars, as a share of what the policy itself expects to spend on the request.
+    min_pulls_per_day: an arm with fewer pulls gets a forced look; look_budget_usd_per_day
+    bounds what those looks may cost.
+    """
+
+    enabled: bool = True
+    floor: Annotated[float, Field(ge=0, le=0.2)] = 0.01
+    floor_spend_share: Share = 0.02
+    min_pulls_per_day: Annotated[int, Field(ge=0)] = 10
+    look_budget_usd_per_day: Dollars = 1.0
+
+
+class FallbackConfig(Section):
+    """``[fallback]``: one deadline for the whole chain, and how each attempt is bounded."""
+
+    deadline_s: Seconds = 120.0
+    attempt_timeout_s: Seconds = 60.0
+    first_token_timeout_s: Seconds = 20.0
+    idle_timeout_s: Seconds = 20.0
+    num_retries: Annotated[int, Field(ge=0, le=10)] = 1
+    backoff_s: Seconds = 0.25
+    max_backoff_s: Seconds = 5.0
+    allowed_fails: Annotated[int, Field(ge=1)] = 3
+    cooldown_time_s: Seconds = 30.0
+    max_models: Annotated[int, Field(ge=1, le=32)] = 4
+
+
+class StoreConfig(Section):
+    """``[store]``: any Postgres by URL, or the embedded one.
+
+    url: None means DATABASE_URL, or else the embedded server in data_dir.
+    keep_prompts: store request texts with decisions; off, only features are kept.
+    """
+
+    url: str | None = None
+    data_dir: Path | None = None
+    keep_prompts: bool = False
+    snapshots_kept: Annotated[int, Field(ge=2)] = 200
+
+
+class LearnerConfig(Section):
+    """``[learner]``: how often the log is folded, and when it is fitted anew."""
+
+    interval_s: Seconds = 0.25
+    batch_rows: Annotated[int, Field(ge=1, le=100_000)] = 5_000
+    refit_interval_s: Seconds = 300.0
+    refit_rows: Annotated[int, Field(ge=100)] = 50_000
+
+
+class ServerConfig(Section):
+    """``[server]``: where to listen, and who may call.
+
+    On any address but loopback the server does not start without require_api_key.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8800
+    require_api_key: bool = False
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
+
+
+class RouterConfig(Section):
+    """The whole file."""
+
+    models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)]
+    policy: PolicyConfig = PolicyConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    rewards: dict[MetricName, RewardConfig] = Field(
+        default_factory=lambda: {"quality": RewardConfig()}
+    )
+    exploration: ExplorationConfig = ExplorationConfig()
+    fallback: FallbackConfig = FallbackConfig()
+    store: StoreConfig = StoreConfig()
+    learner: LearnerConfig = LearnerConfig()
+    server: ServerConfig = ServerConfig()
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Self:
+        names = [model.name for model in self.models]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"model names must be unique; doubled: {', '.join(doubled)}")
+        if "auto" in names:
+            raise ValueError("'auto' asks the router to choose; name the model otherwise")
+        if not any(not model.last_resort for model in self.models):
+            raise ValueError("every model is last_resort: the policy has nothing to choose from")
+        if not self.rewards:
+            raise ValueError("declare at least one [rewards.<metric>] table: nothing to learn from")
+        if self.policy.name == "fixed" and self.policy.model not in names:
+            raise ValueError(
+                f"policy 'fixed' needs model = one of {', '.join(names)}; got {self.policy.model}"
+            )
+        return self
+
+    @property
+    def routable(self) -> tuple[ModelConfig, ...]:
+        """The arms, in file order: every model that is not the last resort."""
+        return tuple(model for model in self.models if not model.last_resort)
+
+    @property
+    def last_resorts(self) -> tuple[ModelConfig, ...]:
+        """The local models that end every chain, in file order."""
+        return tuple(model for model in self.models if model.last_resort)

@@ -1,0 +1,126 @@
+"""The one tree of errors. Only ``service`` knows which HTTP status each becomes.
+
+RouterError
+├── ConfigError             the TOML file, or a value in it
+├── InvalidRequest          something the caller sent
+│   ├── UnknownModel
+│   ├── UnknownMetric
+│   ├── UnknownDecision
+│   ├── InvalidFeedback
+│   └── IdempotencyConflict
+├── NoEligibleModel         constraints leave nothing to choose from
+├── AllModelsFailed         the whole chain failed, the last resort included
+├── DeadlineExceeded        the chain's one deadline passed
+├── ProviderError           one attempt failed; carries what the chain needs to know
+├── StoreError              the database
+│   ├── StoreUnavailable
+│   └── EmbeddedPostgresError
+├── SnapshotError           a learned state that does not fit what reads it
+└── DataError               a data file for simulation
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bandit_router.types import Attempt, AttemptStatus
+
+
+class RouterError(Exception):
+    """Root of every error this project raises on purpose. The message carries the remedy."""
+
+
+class ConfigError(RouterError):
+    """The configuration cannot be used; the message names file, key and remedy."""
+
+
+class InvalidRequest(RouterError):
+    """The caller sent something that cannot be used; ``param`` names the field, if one."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class UnknownModel(InvalidRequest):
+    """A model name that the configuration does not have."""
+
+
+class UnknownMetric(InvalidRequest):
+    """A metric that no ``[rewards.<metric>]`` table declares."""
+
+
+class UnknownDecision(InvalidRequest):
+    """A decision id that the log does not have."""
+
+
+class InvalidFeedback(InvalidRequest):
+    """A feedback value of the wrong type or out of its metric's range."""
+
+
+class IdempotencyConflict(InvalidRequest):
+    """An idempotency key that was used before with another body."""
+
+
+class NoEligibleModel(RouterError):
+    """Constraints leave no model to choose from; the message lists the reason per model."""
+
+
+class AllModelsFailed(RouterError):
+    """Every model of the chain failed; ``attempts`` says how."""
+
+    def __init__(self, message: str, attempts: Sequence[Attempt]) -> None:
+        super().__init__(message)
+        self.attempts = tuple(attempts)
+
+
+class DeadlineExceeded(AllModelsFailed):
+    """The chain's deadline passed before any model answered."""
+
+
+class ProviderError(RouterError):
+    """One call of one model failed.
+
+    retry: whether the same model may be tried again. next_model: whether another model may
+    answer where this one could not. retry_after_s: the server's own hint, if it gave one.
+    body: the upstream's error body, to be handed on where the caller is at fault.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: AttemptStatus,
+        retry: bool,
+        next_model: bool = True,
+        http_status: int | None = None,
+        retry_after_s: float | None = None,
+        body: bytes | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry = retry
+        self.next_model = next_model
+        self.http_status = http_status
+        self.retry_after_s = retry_after_s
+        self.body = body
+
+
+class StoreError(RouterError):
+    """The database refused or lost something."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached."""
+
+
+class EmbeddedPostgresError(StoreError):
+    """The embedded server cannot be started on its data directory."""
+
+
+class SnapshotError(RouterError):
+    """A snapshot that does not fit the code or the configuration that reads it."""
+
+
+class DataError(RouterError):
+    """A data file that cannot be used; the message names the column or row and the remedy."""

@@ -1,0 +1,165 @@
+"""The seams between the floors: what a use case asks of an adapter or a plug-in part."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from bandit_router.types import (
+    Attempt,
+    Decision,
+    FeatureArray,
+    Feedback,
+    Observation,
+    Outcome,
+    RoutingRequest,
+)
+
+
+class Clock(Protocol):
+    """Time, handed in. ``now`` is timezone-aware UTC; ``monotonic_s`` only ever rises."""
+
+    def now(self) -> datetime: ...
+    def monotonic_s(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureBlock:
+    """A named run of features that share one prior scale: names[start:stop]."""
+
+    name: str
+    start: int
+    stop: int
+
+
+class FeatureExtractor(Protocol):
+    """Turns a request into numbers; stateless, deterministic, versioned.
+
+    The version changes whenever the same request would give other numbers. ``extract``
+    returns (n,) float32, finite, of the order of one, and never raises on odd input.
+    The constant 1 (bias) is not among the features: heads add their own.
+    """
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def blocks(self) -> tuple[FeatureBlock, ...]: ...
+    def extract(self, request: RoutingRequest) -> FeatureArray: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """One call to be made. body: the OpenAI chat body with ``model`` already rewritten.
+
+    timeout_s: for the whole answer. first_token_timeout_s: until the first byte of a stream.
+    idle_timeout_s: between two pieces of a stream. context: what a replayed model needs to
+    find its recorded answer (the decision's metadata); real providers ignore it.
+    """
+
+    body: Mapping[str, Any]
+    timeout_s: float
+    first_token_timeout_s: float
+    idle_timeout_s: float
+    context: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the upstream counted them, and dollars where it says so itself."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole, not streamed, answer: the upstream's JSON object and its usage."""
+
+    body: dict[str, Any]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPiece:
+    """One server-sent event's ``data`` payload, without framing; ``[DONE]`` is not handed on.
+
+    usage is set on the piece that carries it.
+    """
+
+    data: bytes
+    usage: Usage | None = None
+
+
+class Provider(Protocol):
+    """One way to call a model. Every failure is a ``ProviderError``; nothing else escapes
+    but ``asyncio.CancelledError``."""
+
+    async def complete(self, call: ModelCall) -> Answer: ...
+    def stream(self, call: ModelCall) -> AsyncIterator[StreamPiece]: ...
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRecord:
+    """A learned state as stored. cursor: the last learner row folded in, (xid, seq).
+
+    payload: an npz archive; never pickled. reason: ``fold``, ``refit``, ``init`` …
+    """
+
+    version: int
+    created_at: datetime
+    policy: str
+    extractor_version: str
+    cursor: tuple[int, int]
+    reason: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerBatch:
+    """Rows of the learner's input in ingestion order, and the cursor after the last."""
+
+    observations: Sequence[Observation]
+    cursor: tuple[int, int]
+
+
+class DecisionLog(Protocol):
+    """The write side of the hot path. Each call returns once the row is durable."""
+
+    async def record_decision(self, decision: Decision) -> None: ...
+    async def record_outcome(self, outcome: Outcome, attempts: Sequence[Attempt]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackReceipt:
+    """What became of a posted signal.
+
+    state: ``recorded``, ``revised``, ``retracted``, ``duplicate`` (same key and body, or the
+    same value again). reward: the decision's reward as it now stands, None if none.
+    """
+
+    feedback_id: int | None
+    state: str
+    reward: float | None
+
+
+class FeedbackStore(Protocol):
+    """Stores a signal and, in the same transaction, the learner row it gives rise to."""
+
+    async def record_feedback(self, feedback: Feedback) -> FeedbackReceipt: ...
+
+
+class LearnerStore(Protocol):
+    """What the learner reads and writes."""
+
+    async def latest_snapshot(self, policy: str) -> SnapshotRecord | None: ...
+    async def snapshot(self, policy: str, version: int) -> SnapshotRecord | None: ...
+    async def write_snapshot(self, record: SnapshotRecord) -> None: ...
+    async def learner_rows(self, after: tuple[int, int], limit: int) -> LearnerBatch: ...
+    async def decision(self, decision_id: UUID) -> Decision | None: ...

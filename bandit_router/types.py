@@ -1,0 +1,211 @@
+"""The vocabulary: what a request, a decision, an attempt and a signal are.
+
+Every other module speaks in these words. Arrays inside the frozen classes are read-only by
+convention and made so where they are built; units stand in the names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+FeatureArray = NDArray[np.float32]
+BoolArray = NDArray[np.bool_]
+
+
+class Mode(StrEnum):
+    """How a decision came about; only ``policy`` decisions carry a propensity below one."""
+
+    POLICY = "policy"
+    OVERRIDE = "override"
+    STICKY = "sticky"
+    RULE = "rule"
+
+
+class MaskReason(StrEnum):
+    """Why an arm that exists was not eligible for a request."""
+
+    NOT_A_CANDIDATE = "not_a_candidate"
+    CONTEXT_WINDOW = "context_window"
+    CAPABILITY = "capability"
+    PAUSED = "paused"
+    COOLING_DOWN = "cooling_down"
+    LAST_RESORT = "last_resort"
+
+
+class AttemptStatus(StrEnum):
+    """How one call of one model ended."""
+
+    OK = "ok"
+    CONNECT_ERROR = "connect_error"
+    TIMEOUT = "timeout"
+    RATE_LIMITED = "rate_limited"
+    SERVER_ERROR = "server_error"
+    BAD_RESPONSE = "bad_response"
+    CONTEXT_WINDOW = "context_window"
+    AUTHENTICATION = "authentication"
+    REJECTED = "rejected"
+    STREAM_BROKEN = "stream_broken"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingRequest:
+    """What the router may look at before any model is called.
+
+    messages: OpenAI chat messages, as they came. metadata: the caller's string labels
+    (``task``, ``user_tier`` …). candidates: the caller's own list, in his order, or None.
+    override: a model named outright, or None for ``auto``.
+    """
+
+    messages: tuple[Mapping[str, Any], ...]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tool_count: int = 0
+    response_format: str = "text"
+    max_output_tokens: int | None = None
+    candidates: tuple[str, ...] | None = None
+    override: str | None = None
+    required_capabilities: frozenset[str] = frozenset()
+    tenant: str = "default"
+    session_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exploration:
+    """What was mixed into the policy's pmf before the draw, enough to mix it again.
+
+    floor: (K,) least probability of each arm. look_arm: index of the arm given a forced look,
+    or -1. look_probability: its weight in the mixture.
+    """
+
+    floor: FloatArray
+    look_arm: int = -1
+    look_probability: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the learned state expects of every arm for one request; all arrays (K,)."""
+
+    quality: FloatArray
+    quality_sd: FloatArray
+    cost_usd: FloatArray
+    latency_s: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One choice of one arm, with everything needed to replay and audit it.
+
+    arms: names in the order of every (K,) array. masked: reason per ineligible arm.
+    pmf: the very vector that ``chosen`` was drawn from; propensity is its entry.
+    features: (n,) as extracted. price_of_dollar: λ, in quality per dollar.
+    fallbacks: what to call, in order, when ``chosen`` fails.
+    """
+
+    id: UUID
+    created_at: datetime
+    tenant: str
+    session_id: str | None
+    mode: Mode
+    arms: tuple[str, ...]
+    eligible: BoolArray
+    masked: Mapping[str, MaskReason]
+    pmf: FloatArray
+    chosen: str
+    propensity: float
+    fallbacks: tuple[str, ...]
+    features: FeatureArray
+    extractor_version: str
+    input_tokens: int
+    policy: str
+    snapshot_version: int
+    price_of_dollar: float
+    price_of_second: float
+    exploration: Exploration
+    prediction: Prediction
+    metadata: Mapping[str, str]
+    prompt: Any | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call of one model for a decision. position counts from 0 along the chain."""
+
+    decision_id: UUID
+    position: int
+    model: str
+    status: AttemptStatus
+    started_at: datetime
+    latency_s: float
+    first_token_s: float | None = None
+    http_status: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a decision ended: the model that answered, and what the whole chain took.
+
+    answered_by is None when every attempt failed. cost_usd sums over attempts; latency_s and
+    first_token_s are those of the answering attempt.
+    """
+
+    decision_id: UUID
+    answered_by: str | None
+    status: AttemptStatus
+    finished_at: datetime
+    latency_s: float
+    attempts: int
+    first_token_s: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """One signal on one decision. value is None when the signal is retracted."""
+
+    decision_id: UUID
+    metric: str
+    value: float | None
+    received_at: datetime
+    source: str = "anonymous"
+    comment: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One row of the learner's input: what changed in what is known of a decision.
+
+    decision_seq: the decision's place in the log, the clock of forgetting. features: (n,) as
+    stored with the decision. arm: the model that answered. A row carries the new value and the
+    one it replaces, so that folding it twice or out of order cannot drift: reward None means
+    "none known", previous_reward None means "none was known". cost_usd, latency_s and
+    output_tokens come with the outcome row, once, and are None on feedback rows.
+    """
+
+    decision_seq: int
+    decision_id: UUID
+    arm: str
+    features: FloatArray
+    input_tokens: int
+    reward: float | None = None
+    previous_reward: float | None = None
+    cost_usd: float | None = None
+    latency_s: float | None = None
+    output_tokens: int | None = None
