@@ -13,7 +13,7 @@ from bandit_router.types import FeatureArray, RoutingRequest
 
 _BUCKET_BITS = 14
 _BUCKETS = 1 << _BUCKET_BITS
-_SYSTEM_SALT = 0x2545F491
+_SYSTEM_SALT = np.uint32(0x2545F491)
 # Squared length that each group of n-grams gets, where the prompt has it.
 _WORD_SHARE, _CHARACTER_SHARE, _SYSTEM_SHARE = 0.45, 0.45, 0.1
 
@@ -52,28 +52,30 @@ class HashedNgrams:
         groups = [(words, _WORD_SHARE), (characters, _CHARACTER_SHARE)]
         if prompt.system_text:
             system_words, _ = ngram_hashes(prompt.system_text)
-            groups.append((mix(system_words, _SYSTEM_SALT), _SYSTEM_SHARE))
+            groups.append((mix(system_words ^ _SYSTEM_SALT), _SYSTEM_SHARE))
         filled = [(hashes, share) for hashes, share in groups if hashes.size]
         if not filled:
             return np.zeros(self._dimension, dtype=np.float32)
         total_share = sum(share for _, share in filled)
         buckets, values = zip(
-            *(_bucket_values(hashes, share / total_share) for hashes, share in filled),
+            *(_weigh(hashes, share / total_share) for hashes, share in filled),
             strict=True,
         )
-        projected: FeatureArray = np.concatenate(values) @ self._signs[np.concatenate(buckets)]
+        projected: FeatureArray = np.concatenate(values) @ self._signs.take(
+            np.concatenate(buckets), axis=0
+        )
         return projected
 
 
-def _bucket_values(hashes: HashArray, share: float) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """The buckets that a group of hashes falls in, and their signed weights: sum of squares
-    ``share``."""
-    signs = (hashes & np.uint32(1)).astype(np.float64) * 2.0 - 1.0
-    sums = np.bincount(hashes >> np.uint32(32 - _BUCKET_BITS), weights=signs, minlength=_BUCKETS)
-    buckets = np.flatnonzero(sums)
-    counts = sums[buckets]
-    values = np.copysign(1.0 + np.log(np.abs(counts)), counts)
-    length = float(np.sqrt(values @ values))
-    # Every n-gram of a group may cancel against another of the same bucket: then no length.
-    scale = np.sqrt(share) / length if length > 0.0 else 0.0
-    return buckets, (values * scale).astype(np.float32)
+def _weigh(hashes: HashArray, share: float) -> tuple[HashArray, NDArray[np.float32]]:
+    """Each distinct n-gram's bucket and signed weight; the weights' squares sum to share."""
+    ordered = np.sort(hashes)
+    changes = np.flatnonzero(ordered[1:] != ordered[:-1])
+    first = np.concatenate(([0], changes + 1))
+    counts = np.diff(first, append=ordered.size)
+    distinct = ordered[first]
+    weights = 1.0 + np.log(counts)
+    weights *= np.sqrt(share / (weights @ weights))
+    # The bucket is the top bits, the sign the lowest: independent after mixing.
+    weights[(distinct & np.uint32(1)) == 0] *= -1.0
+    return distinct >> np.uint32(32 - _BUCKET_BITS), weights.astype(np.float32)

@@ -11,16 +11,11 @@ from numpy.typing import NDArray
 
 HashArray = NDArray[np.uint32]
 
-_BLANK = 32
-_ODD = np.array([0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F, 0x165667B1], dtype=np.uint32)
-_SALTS = {
-    "word": 0x3C6EF372,
-    "word_pair": 0xA54FF53A,
-    3: 0x510E527F,
-    4: 0x9B05688C,
-    5: 0x1F83D9AB,
-}
-_LETTER_WEIGHT_COUNT = 64
+_BLANK = np.uint32(32)
+_WORD_SALT, _PAIR_SALT = np.uint32(0x3C6EF372), np.uint32(0xA54FF53A)
+# One odd constant for every place in a character n-gram, and one salt for every length.
+_PLACES = np.array([0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F, 0x165667B1], dtype=np.uint32)
+_LENGTH_SALTS = {3: np.uint32(0x510E527F), 4: np.uint32(0x9B05688C), 5: np.uint32(0x1F83D9AB)}
 
 
 def ngram_hashes(text: str) -> tuple[HashArray, HashArray]:
@@ -32,22 +27,29 @@ def ngram_hashes(text: str) -> tuple[HashArray, HashArray]:
     """
     raw = f" {text.lower()} ".encode("utf-32-le", "surrogatepass")
     points = np.frombuffer(raw, dtype="<u4").astype(np.uint32, copy=False)
-    in_word = _WORD_TABLE[np.minimum(points, np.uint32(_WORD_TABLE.size - 1))]
+    in_word = _WORD_TABLE.take(points, mode="clip")
     # Keep letters and the first separator after each word; the first one kept is a letter.
     kept = np.flatnonzero(in_word[1:] | in_word[:-1]) + 1
     if kept.size == 0:
         return _NONE, _NONE
-    letters = np.empty(kept.size + 1, dtype=np.uint32)
-    letters[0] = _BLANK
-    letters[1:] = np.where(in_word[kept], points[kept], np.uint32(_BLANK))
-    blank = letters == _BLANK
-    return _word_hashes(letters, np.flatnonzero(blank)), _character_hashes(letters, ~blank)
+    solid = np.empty(kept.size + 1, dtype=np.bool_)
+    solid[0] = False
+    solid[1:] = in_word[kept]
+    letters = np.full(kept.size + 1, _BLANK)
+    letters[1:] = points[kept]
+    letters[~solid] = _BLANK
+    words = _word_sums(letters, np.flatnonzero(~solid))
+    pairs = words[:-1] * _PLACES[0] + words[1:] * _PLACES[1]
+    hashes = mix(
+        np.concatenate([words + _WORD_SALT, pairs + _PAIR_SALT, *_character_sums(letters, solid)])
+    )
+    split = words.size + pairs.size
+    return hashes[:split], hashes[split:]
 
 
-def mix(values: HashArray, salt: int) -> HashArray:
+def mix(values: HashArray) -> HashArray:
     """Spread every input bit over all 32 output bits. Source: MurmurHash3, fmix32."""
-    values = values ^ np.uint32(salt)
-    values ^= values >> np.uint32(16)
+    values = values ^ (values >> np.uint32(16))
     values *= np.uint32(0x85EBCA6B)
     values ^= values >> np.uint32(13)
     values *= np.uint32(0xC2B2AE35)
@@ -55,41 +57,43 @@ def mix(values: HashArray, salt: int) -> HashArray:
     return values
 
 
-def _word_hashes(letters: HashArray, blanks: NDArray[np.intp]) -> HashArray:
-    starts = blanks[:-1] + 1
-    place = np.arange(1, letters.size, dtype=np.intp) - np.repeat(starts, np.diff(blanks))
+def _word_sums(letters: HashArray, blanks: NDArray[np.intp]) -> HashArray:
     # The blank after a word goes into its sum, and with it the word's length.
-    weighted = letters[1:] * _LETTER_WEIGHTS[place % _LETTER_WEIGHTS.size]
-    words = np.add.reduceat(weighted, blanks[:-1], dtype=np.uint32)
-    pairs = words[:-1] * _ODD[0] + words[1:] * _ODD[1]
-    return np.concatenate((mix(words, _SALTS["word"]), mix(pairs, _SALTS["word_pair"])))
+    place = np.arange(letters.size - 1) - np.repeat(blanks[:-1], np.diff(blanks))
+    weighted = letters[1:] * _LETTER_WEIGHTS.take(place, mode="wrap")
+    sums: HashArray = np.add.reduceat(weighted, blanks[:-1], dtype=np.uint32)
+    return sums
 
 
-def _character_hashes(letters: HashArray, solid: NDArray[np.bool_]) -> HashArray:
+def _character_sums(letters: HashArray, solid: NDArray[np.bool_]) -> list[HashArray]:
     found = []
-    sums = letters[:-1] * _ODD[0] + letters[1:] * _ODD[1]
-    inside = np.ones(letters.size - 1, dtype=np.bool_)
-    for length in (3, 4, 5):
+    sums = letters[:-1] * _PLACES[0] + letters[1:] * _PLACES[1]
+    inside: NDArray[np.bool_] | None = None
+    for length, salt in _LENGTH_SALTS.items():
         if letters.size < length:
             break
-        sums = sums[:-1] + letters[length - 1 :] * _ODD[length - 1]
-        inside = inside[:-1] & solid[length - 2 : -1]
-        found.append(mix(sums[inside], _SALTS[length]))
-    return np.concatenate(found)
+        # A blank may stand first or last, never between.
+        between = solid[length - 2 : -1]
+        inside = between if inside is None else inside[:-1] & between
+        sums = sums[:-1] + letters[length - 1 :] * _PLACES[length - 1]
+        found.append(sums[inside] + salt)
+    return found
 
 
 def _word_table() -> NDArray[np.bool_]:
     """Which code points are letters or digits; the last entry stands for all that follow."""
     table = np.ones(0x10000, dtype=np.bool_)
-    ascii_word = [chr(point).isalnum() for point in range(0x80)]
-    table[:0x80] = ascii_word
-    for first, last in ((0x80, 0xBF), (0xD7, 0xD7), (0xF7, 0xF7), (0x2000, 0x206F)):
-        table[first : last + 1] = False
-    for first, last in ((0x3000, 0x303F), (0xFF00, 0xFF0F)):
+    table[:0x80] = [chr(point).isalnum() for point in range(0x80)]
+    for first, last in _SEPARATORS:
         table[first : last + 1] = False
     return table
 
 
+# Punctuation beyond ASCII: Latin-1, general, ideographic and full-width.
+_SEPARATORS = (
+    *((0x80, 0xBF), (0xD7, 0xD7), (0xF7, 0xF7), (0x2000, 0x206F)),
+    *((0x3000, 0x303F), (0xFF00, 0xFF0F)),
+)
 _NONE = np.empty(0, dtype=np.uint32)
 _WORD_TABLE = _word_table()
-_LETTER_WEIGHTS = mix(np.arange(_LETTER_WEIGHT_COUNT, dtype=np.uint32), 0x5BE0CD19) | np.uint32(1)
+_LETTER_WEIGHTS = mix(np.arange(64, dtype=np.uint32) ^ np.uint32(0x5BE0CD19)) | np.uint32(1)
