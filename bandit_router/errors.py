@@ -31,7 +31,14 @@ class RouterError(Exception):
 
 
 class ConfigError(RouterError):
-    """The configuration cannot be used; the message names file, key and remedy."""
+    """The configuration cannot be used; the message names file, key and remedy.
+
+    problems: the same, one sentence for each thing that is wrong.
+    """
+
+    def __init__(self, message: str, *, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems) or (message,)
 
 
 class InvalidRequest(RouterError):
