@@ -12,6 +12,7 @@ RouterError
 ├── AllModelsFailed         the whole chain failed, the last resort included
 ├── DeadlineExceeded        the chain's one deadline passed
 ├── ProviderError           one attempt failed; carries what the chain needs to know
+│   └── RequestRefused      an upstream found the request itself at fault; the chain stopped
 ├── StoreError              the database
 │   ├── StoreUnavailable
 │   └── EmbeddedPostgresError
@@ -22,8 +23,10 @@ RouterError
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from bandit_router.types import Attempt, AttemptStatus
+if TYPE_CHECKING:  # the command line needs the errors at once, and numpy only when it works
+    from bandit_router.types import Attempt, AttemptStatus
 
 
 class RouterError(Exception):
@@ -111,6 +114,25 @@ class ProviderError(RouterError):
         self.http_status = http_status
         self.retry_after_s = retry_after_s
         self.body = body
+
+
+class RequestRefused(ProviderError):
+    """An upstream found the request itself at fault, so the chain stopped there.
+
+    ``body`` is the upstream's own error, to be handed on; ``attempts`` is the way there.
+    """
+
+    def __init__(self, refusal: ProviderError, attempts: Sequence[Attempt]) -> None:
+        super().__init__(
+            str(refusal),
+            status=refusal.status,
+            retry=False,
+            next_model=False,
+            http_status=refusal.http_status,
+            retry_after_s=refusal.retry_after_s,
+            body=refusal.body,
+        )
+        self.attempts = tuple(attempts)
 
 
 class StoreError(RouterError):

@@ -1,0 +1,311 @@
+"""The fallback chain: call one model after the other until one answers, within one deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+from bandit_router.attempts import AttemptLog, OpenAttempt
+from bandit_router.config import FallbackConfig, ModelConfig
+from bandit_router.cooldowns import Cooldowns
+from bandit_router.errors import (
+    AllModelsFailed,
+    ConfigError,
+    DeadlineExceeded,
+    ProviderError,
+    RequestRefused,
+)
+from bandit_router.protocols import Answer, Clock, ModelCall, Provider, StreamPiece
+from bandit_router.types import Attempt, AttemptStatus, Outcome
+
+ROUTER_FIELDS = frozenset({"models", "router"})
+# What is kept of the deadline for the last resort when the models before it hang.
+LAST_RESORT_SHARE = 0.25
+Result = TypeVar("Result")
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A whole answer, and what it took to get it."""
+
+    answer: Answer
+    outcome: Outcome
+    attempts: tuple[Attempt, ...]
+
+
+def prepare_body(body: Mapping[str, Any], model: ModelConfig) -> dict[str, Any]:
+    """The body to send upstream: ``model`` as the provider knows it, router-only fields
+    dropped, every other field, unknown ones included, untouched."""
+    sent = {key: value for key, value in body.items() if key not in ROUTER_FIELDS}
+    sent["model"] = model.served_as
+    return sent
+
+
+class OpenStream:
+    """A stream whose first piece is already here; iterating never changes the model.
+
+    A piece with data b"" only carries usage and is not for the caller. A break raises
+    ProviderError out of the iteration. ``attempts`` and ``outcome`` are final after the end,
+    the error or ``aclose``; the consumer must close the stream when it leaves early, which
+    closes the upstream connection too.
+    """
+
+    def __init__(
+        self,
+        first: StreamPiece,
+        pieces: AsyncIterator[StreamPiece],
+        attempt: OpenAttempt,
+        log: AttemptLog,
+    ) -> None:
+        self.model = attempt.model.name
+        self._first: StreamPiece | None = first
+        self._pieces = pieces
+        self._attempt = attempt
+        self._log = log
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        return self._log.attempts
+
+    def outcome(self) -> Outcome:
+        """How the decision ended so far; call it after the end of the stream."""
+        return self._log.outcome()
+
+    def __aiter__(self) -> OpenStream:
+        return self
+
+    async def __anext__(self) -> StreamPiece:
+        if self._first is not None:
+            piece, self._first = self._first, None
+            return piece
+        try:
+            piece = await anext(self._pieces)
+        except StopAsyncIteration:
+            self._attempt.succeed()
+            raise
+        except ProviderError as error:
+            self._attempt.fail(error)
+            raise
+        except asyncio.CancelledError:
+            self._attempt.cancel()
+            raise
+        self._attempt.see(piece)
+        return piece
+
+    async def aclose(self) -> None:
+        """Leave the stream; before its end this cancels the upstream call."""
+        self._first = None
+        self._attempt.cancel()
+        await _close(self._pieces)
+
+
+class FallbackChain:
+    """Calls models in order, with retries, cool-downs and one deadline for all of them."""
+
+    def __init__(
+        self,
+        models: Mapping[str, ModelConfig],
+        providers: Mapping[str, Provider],
+        config: FallbackConfig,
+        *,
+        cooldowns: Cooldowns,
+        clock: Clock,
+        rng: random.Random,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        without = sorted(models.keys() - providers.keys())
+        if without:
+            raise ConfigError(f"no provider was built for {', '.join(without)}")
+        self._models = models
+        self._providers = providers
+        self._config = config
+        self._cooldowns = cooldowns
+        self._clock = clock
+        self._rng = rng
+        self._sleep = sleep
+
+    async def complete(
+        self,
+        names: Sequence[str],
+        body: Mapping[str, Any],
+        *,
+        decision_id: UUID,
+        context: Mapping[str, str],
+        log: AttemptLog | None = None,
+        deadline_s: float | None = None,
+    ) -> Completed:
+        """The first whole answer along names (chosen, fallbacks, last resorts).
+
+        log: hand one in (``new_log``) to see the attempts even when the task is cancelled.
+        deadline_s: instead of the configured one. Raises AllModelsFailed, DeadlineExceeded,
+        or RequestRefused where an upstream finds the request itself at fault.
+        """
+        log = log or self.new_log(decision_id)
+
+        async def call_once(provider: Provider, call: ModelCall, attempt: OpenAttempt) -> Answer:
+            async with asyncio.timeout(call.timeout_s):
+                answer = await provider.complete(call)
+            attempt.succeed(answer.usage)
+            return answer
+
+        answer = await self._run(names, body, context, log, deadline_s, call_once, stream=False)
+        return Completed(answer=answer, outcome=log.outcome(), attempts=log.attempts)
+
+    async def open_stream(
+        self,
+        names: Sequence[str],
+        body: Mapping[str, Any],
+        *,
+        decision_id: UUID,
+        context: Mapping[str, str],
+        log: AttemptLog | None = None,
+        deadline_s: float | None = None,
+    ) -> OpenStream:
+        """The first stream along names that yields a piece; arguments as in ``complete``.
+
+        The deadline bounds the stream to its end.
+        """
+        log = log or self.new_log(decision_id)
+
+        async def call_once(
+            provider: Provider, call: ModelCall, attempt: OpenAttempt
+        ) -> OpenStream:
+            pieces = provider.stream(call)
+            try:
+                async with asyncio.timeout(call.first_token_timeout_s):
+                    first = await anext(pieces, None)
+            except BaseException:
+                await _close(pieces)
+                raise
+            if first is None:
+                raise ProviderError(
+                    f"model '{attempt.model.name}' ended its stream before the first piece",
+                    status=AttemptStatus.STREAM_BROKEN,
+                    retry=True,
+                )
+            attempt.see(first)
+            return OpenStream(first, pieces, attempt, log)
+
+        return await self._run(names, body, context, log, deadline_s, call_once, stream=True)
+
+    def new_log(self, decision_id: UUID) -> AttemptLog:
+        """An empty log for one decision."""
+        return AttemptLog(decision_id, clock=self._clock, cooldowns=self._cooldowns)
+
+    async def _run(
+        self,
+        names: Sequence[str],
+        body: Mapping[str, Any],
+        context: Mapping[str, str],
+        log: AttemptLog,
+        deadline_s: float | None,
+        call_once: Callable[[Provider, ModelCall, OpenAttempt], Awaitable[Result]],
+        *,
+        stream: bool,
+    ) -> Result:
+        total_s = self._config.deadline_s if deadline_s is None else deadline_s
+        ends_at = self._clock.monotonic_s() + total_s
+        chain = self._order(names)
+        reserve_s = total_s * LAST_RESORT_SHARE if chain and chain[-1].last_resort else 0.0
+        failure: ProviderError | None = None
+        for model in chain:
+            keep_s = 0.0 if model.last_resort else reserve_s
+            sent = prepare_body(body, model)
+            for retry in range(self._config.num_retries + 1):
+                remaining_s = ends_at - keep_s - self._clock.monotonic_s()
+                if remaining_s <= 0.0:
+                    break
+                attempt = log.open(model, sent)
+                # Once a stream has begun nothing follows it, so nothing is kept for later.
+                attempt_s = min(self._config.attempt_timeout_s, remaining_s)
+                whole_s = remaining_s + keep_s if stream else attempt_s
+                call = self._call(sent, context, attempt_s, whole_s)
+                try:
+                    return await call_once(self._providers[model.name], call, attempt)
+                except TimeoutError:
+                    failure = ProviderError(
+                        f"model '{model.name}' did not answer in its time",
+                        status=AttemptStatus.TIMEOUT,
+                        retry=False,
+                    )
+                except ProviderError as error:
+                    failure = error
+                except asyncio.CancelledError:
+                    attempt.cancel()
+                    raise
+                attempt.fail(failure)
+                if not failure.next_model:
+                    raise RequestRefused(failure, log.attempts) from failure
+                wait_s = self._wait_s(failure, retry)
+                if wait_s is None or wait_s >= ends_at - keep_s - self._clock.monotonic_s():
+                    break
+                await self._sleep(wait_s)
+        late = self._clock.monotonic_s() >= ends_at
+        raise _end_of_chain(log.attempts, total_s, late=late) from failure
+
+    def _order(self, names: Sequence[str]) -> list[ModelConfig]:
+        """The chain as it will be walked: at most max_models, then the last resorts.
+
+        Cooling models are passed over, the first excepted (the policy knew, or the caller
+        named it); where there is no last resort they come at the end instead.
+        """
+        models = [self._models[name] for name in dict.fromkeys(names)]
+        last_resorts = [model for model in models if model.last_resort]
+        others = [model for model in models if not model.last_resort]
+        ready, cooling = others[:1], []
+        for model in others[1:]:
+            (cooling if self._cooldowns.cooling(model.name) else ready).append(model)
+        return (ready + ([] if last_resorts else cooling))[: self._config.max_models] + last_resorts
+
+    def _call(
+        self,
+        body: Mapping[str, Any],
+        context: Mapping[str, str],
+        begin_within_s: float,
+        end_within_s: float,
+    ) -> ModelCall:
+        return ModelCall(
+            body=body,
+            timeout_s=end_within_s,
+            first_token_timeout_s=min(self._config.first_token_timeout_s, begin_within_s),
+            idle_timeout_s=min(self._config.idle_timeout_s, end_within_s),
+            context=context,
+        )
+
+    def _wait_s(self, failure: ProviderError, retry: int) -> float | None:
+        """Seconds before the same model is tried again; None sends on to the next model."""
+        if not failure.retry or retry >= self._config.num_retries:
+            return None
+        hint_s = failure.retry_after_s or 0.0
+        if hint_s > self._config.max_backoff_s:
+            return None
+        backoff_s = min(self._config.max_backoff_s, self._config.backoff_s * 2.0**retry)
+        # Half fixed, half random: clients that failed together do not return together.
+        return max(hint_s, backoff_s * (0.5 + 0.5 * self._rng.random()))
+
+
+def _end_of_chain(attempts: Sequence[Attempt], total_s: float, *, late: bool) -> AllModelsFailed:
+    trail = "; ".join(f"{attempt.model}: {attempt.status}" for attempt in attempts)
+    if late:
+        return DeadlineExceeded(
+            f"no model answered within the chain's deadline of {total_s:.3g} s ({trail}); "
+            "raise fallback.deadline_s or lower fallback.attempt_timeout_s",
+            attempts,
+        )
+    return AllModelsFailed(
+        f"every model of the chain failed ({trail or 'the chain was empty'}); "
+        "a local model with last_resort = true would have answered",
+        attempts,
+    )
+
+
+async def _close(pieces: AsyncIterator[StreamPiece]) -> None:
+    # Provider.stream promises an iterator; generators also have a connection to close.
+    aclose = getattr(pieces, "aclose", None)
+    if aclose is not None:
+        await aclose()

@@ -1,0 +1,321 @@
+"""Models behind an OpenAI-compatible HTTP endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import aiohttp
+import orjson
+
+from bandit_router.config import ModelConfig
+from bandit_router.errors import ConfigError, ProviderError
+from bandit_router.protocols import Answer, Clock, ModelCall, StreamPiece, Usage
+from bandit_router.providers.failures import (
+    failure_of_error_object,
+    failure_of_exception,
+    failure_of_status,
+    timed_out,
+)
+from bandit_router.providers.sse import EventParser, EventTooLargeError, ServerSentEvent
+from bandit_router.types import AttemptStatus
+
+CONNECT_TIMEOUT_S = 5.0
+# aiohttp pauses the socket at twice this: the default of 64 KiB stalls large answers.
+READ_BUFFER_BYTES = 1024 * 1024
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+MAX_ERROR_BYTES = 64 * 1024
+# How long to wait for the end of the body after [DONE], so that the connection can be reused.
+DRAIN_TIMEOUT_S = 0.05
+DONE = b"[DONE]"
+
+
+def resolve_key(model: ModelConfig, environ: Mapping[str, str]) -> str | None:
+    """The model's API key from the environment, or None where it needs none.
+
+    Raises ConfigError naming model and variable; never shows the key.
+    """
+    if model.api_key_env is None:
+        return None
+    key = environ.get(model.api_key_env, "").strip()
+    if not key:
+        raise ConfigError(
+            f"model '{model.name}' takes its key from the environment variable "
+            f"{model.api_key_env}, which is not set: export {model.api_key_env}=…, or drop "
+            "api_key_env if the endpoint needs no key"
+        )
+    if not key.isascii() or not key.isprintable():
+        raise ConfigError(
+            f"model '{model.name}': the key in {model.api_key_env} has characters that an "
+            "HTTP header cannot carry; copy it again"
+        )
+    return key
+
+
+class OpenAICompatibleProvider:
+    """Calls POST {base_url}/chat/completions, whole or streamed.
+
+    When streaming, usage is always asked for upstream; where the caller did not ask, the
+    usage-only chunk becomes a piece with data b"" and usage set, which the door must not
+    send on. connector: builds the aiohttp connector inside the running loop.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        *,
+        api_key: str | None,
+        clock: Clock,
+        base_url: str | None = None,
+        connector: Callable[[], aiohttp.BaseConnector] | None = None,
+    ) -> None:
+        url = base_url or model.base_url
+        if not url:
+            raise ConfigError(f"model '{model.name}' has no base_url")
+        self._name = model.name
+        self._url = url.rstrip("/") + "/chat/completions"
+        self._clock = clock
+        self._connector = connector or _tcp_connector
+        self._headers = {"Content-Type": "application/json"}
+        if api_key is not None:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._session: aiohttp.ClientSession | None = None
+
+    async def complete(self, call: ModelCall) -> Answer:
+        """The whole answer within call.timeout_s."""
+        payload = self._dump(call.body)
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                response = await self._post(payload, accept="application/json")
+                try:
+                    await self._check_status(response)
+                    raw = await _read(response, MAX_ANSWER_BYTES)
+                finally:
+                    response.release()
+        except (aiohttp.ClientError, OSError) as exception:
+            raise self._failure(exception, "the answer", call.timeout_s) from exception
+        if raw is None:
+            raise self._bad(f"its answer exceeds {MAX_ANSWER_BYTES} bytes", retry=False)
+        body = self._object(raw, AttemptStatus.BAD_RESPONSE)
+        choices = body.get("choices")
+        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+            raise self._bad("its answer has no choices")
+        return Answer(body=body, usage=usage_of(body.get("usage")) or Usage())
+
+    async def stream(self, call: ModelCall) -> AsyncIterator[StreamPiece]:
+        """The answer piece by piece; the first within call.first_token_timeout_s.
+
+        Raises ProviderError STREAM_BROKEN where the upstream closes without [DONE] and
+        without a finish_reason. Closing the iterator closes the connection.
+        """
+        body, keep_usage = _with_usage(call.body)
+        payload = self._dump(body)
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + call.timeout_s
+        limit_s, waited_for = min(call.first_token_timeout_s, call.timeout_s), "the first token"
+        in_stream = finished = False
+        parser = EventParser()
+        first_by = loop.time() + limit_s
+        try:
+            async with asyncio.timeout_at(first_by):
+                response = await self._post(payload, accept="text/event-stream")
+        except (aiohttp.ClientError, OSError) as exception:
+            raise self._failure(exception, waited_for, limit_s) from exception
+        try:
+            async with asyncio.timeout_at(first_by):
+                await self._check_status(response)
+                await self._check_is_stream(response)
+            read_by = first_by
+            while True:
+                async with asyncio.timeout_at(read_by):
+                    chunk = await response.content.readany()
+                events = parser.feed(chunk) if chunk else parser.finish()
+                for event in events:
+                    if event.data == DONE:
+                        await _drain(response)
+                        return
+                    piece, finishes = self._piece(event, keep_usage=keep_usage)
+                    finished = finished or finishes
+                    in_stream = True
+                    yield piece
+                if not chunk:
+                    break
+                if in_stream:
+                    now_s = loop.time()
+                    read_by = min(now_s + call.idle_timeout_s, ends_at)
+                    limit_s, waited_for = read_by - now_s, "the next piece of the stream"
+        except (aiohttp.ClientError, OSError) as exception:
+            raise self._failure(exception, waited_for, limit_s, in_stream=True) from exception
+        except EventTooLargeError as exception:
+            raise self._broken(str(exception)) from exception
+        finally:
+            # Reuses the connection where the body is at its end, and closes it where not.
+            response.release()
+        if not finished:
+            raise self._broken("the stream ended without finish_reason or [DONE]")
+
+    async def close(self) -> None:
+        """Close the connections; a later call opens new ones."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _post(self, payload: bytes, *, accept: str) -> aiohttp.ClientResponse:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=self._connector(),
+                headers=self._headers,
+                read_bufsize=READ_BUFFER_BYTES,
+                timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        # A redirect would carry the key to wherever the upstream points.
+        return await self._session.post(
+            self._url, data=payload, headers={"Accept": accept}, allow_redirects=False
+        )
+
+    def _failure(
+        self,
+        exception: aiohttp.ClientError | OSError,
+        waited_for: str,
+        limit_s: float,
+        *,
+        in_stream: bool = False,
+    ) -> ProviderError:
+        # TimeoutError is an OSError; aiohttp's own means that the connection never stood.
+        if isinstance(exception, TimeoutError) and not isinstance(exception, aiohttp.ClientError):
+            return timed_out(self._name, waited_for, limit_s)
+        return failure_of_exception(self._name, exception, in_stream=in_stream)
+
+    def _dump(self, body: Mapping[str, Any]) -> bytes:
+        try:
+            return orjson.dumps(body)
+        except orjson.JSONEncodeError as exception:
+            raise ProviderError(
+                f"the request cannot be written as JSON: {exception}",
+                status=AttemptStatus.REJECTED,
+                retry=False,
+                next_model=False,
+            ) from exception
+
+    async def _check_status(self, response: aiohttp.ClientResponse) -> None:
+        if 200 <= response.status < 300:
+            return
+        try:
+            body = await _read(response, MAX_ERROR_BYTES)
+        except aiohttp.ClientError:
+            # The status alone decides; an error page cut short must not change it.
+            body = None
+        raise failure_of_status(
+            self._name, response.status, response.headers, body or b"", self._clock.now()
+        )
+
+    async def _check_is_stream(self, response: aiohttp.ClientResponse) -> None:
+        if response.content_type != "application/json":
+            return
+        raw = await _read(response, MAX_ERROR_BYTES)
+        self._object(raw or b"{}", AttemptStatus.BAD_RESPONSE)
+        raise self._bad("it answered a streaming request with a whole JSON body", retry=False)
+
+    def _piece(self, event: ServerSentEvent, *, keep_usage: bool) -> tuple[StreamPiece, bool]:
+        """The piece, and whether it carries a finish_reason."""
+        chunk = self._object(event.data, AttemptStatus.STREAM_BROKEN)
+        if event.name == b"error":
+            raise failure_of_error_object(self._name, chunk, otherwise=AttemptStatus.STREAM_BROKEN)
+        usage = usage_of(chunk.get("usage"))
+        choices = chunk.get("choices")
+        if usage is not None and not choices and not keep_usage:
+            return StreamPiece(data=b"", usage=usage), False
+        finishes = isinstance(choices, list) and any(
+            isinstance(choice, dict) and choice.get("finish_reason") for choice in choices
+        )
+        return StreamPiece(data=event.data, usage=usage), finishes
+
+    def _object(self, raw: bytes, status: AttemptStatus) -> dict[str, Any]:
+        try:
+            body = orjson.loads(raw)
+        except orjson.JSONDecodeError as exception:
+            raise ProviderError(
+                f"model '{self._name}': upstream sent broken JSON: {exception}",
+                status=status,
+                retry=True,
+            ) from exception
+        if not isinstance(body, dict):
+            raise ProviderError(
+                f"model '{self._name}': upstream sent {type(body).__name__}, not an object",
+                status=status,
+                retry=True,
+            )
+        if body.get("error"):
+            raise failure_of_error_object(self._name, body["error"], otherwise=status)
+        return body
+
+    def _bad(self, what: str, *, retry: bool = True) -> ProviderError:
+        return ProviderError(
+            f"model '{self._name}': {what}", status=AttemptStatus.BAD_RESPONSE, retry=retry
+        )
+
+    def _broken(self, what: str) -> ProviderError:
+        return ProviderError(
+            f"model '{self._name}': {what}", status=AttemptStatus.STREAM_BROKEN, retry=True
+        )
+
+
+def usage_of(usage: object) -> Usage | None:
+    """Usage from an OpenAI ``usage`` object, ``cost`` (OpenRouter's, in dollars) included.
+
+    Counts that are not natural numbers, and costs that are not finite dollars, are unknown.
+    """
+    if not isinstance(usage, dict):
+        return None
+    return Usage(
+        input_tokens=_count(usage.get("prompt_tokens")),
+        output_tokens=_count(usage.get("completion_tokens")),
+        cost_usd=_dollars(usage.get("cost")),
+    )
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and value >= 0 else None
+
+
+def _dollars(value: object) -> float | None:
+    if type(value) not in (int, float):
+        return None
+    dollars = float(value)  # type: ignore[arg-type]
+    return dollars if math.isfinite(dollars) and dollars >= 0 else None
+
+
+def _with_usage(body: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The body with usage asked for, and whether the caller himself had asked."""
+    options = body.get("stream_options")
+    options = dict(options) if isinstance(options, Mapping) else {}
+    asked = options.get("include_usage") is True
+    return {**body, "stream": True, "stream_options": {**options, "include_usage": True}}, asked
+
+
+async def _read(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes | None:
+    """The body, or None where it is longer than limit_bytes."""
+    chunks, size_bytes = [], 0
+    async for chunk in response.content.iter_any():
+        size_bytes += len(chunk)
+        if size_bytes > limit_bytes:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    if response.content.at_eof():
+        return
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+        async with asyncio.timeout(DRAIN_TIMEOUT_S):
+            await response.content.readany()
+
+
+def _tcp_connector() -> aiohttp.BaseConnector:
+    # The router's own limits bound concurrency; a pool limit would queue unseen.
+    return aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
