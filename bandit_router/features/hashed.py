@@ -15,7 +15,7 @@ _BUCKET_BITS = 14
 _BUCKETS = 1 << _BUCKET_BITS
 _SYSTEM_SALT = np.uint32(0x2545F491)
 # Squared length that each group of n-grams gets, where the prompt has it.
-_WORD_SHARE, _CHARACTER_SHARE, _SYSTEM_SHARE = 0.45, 0.45, 0.1
+_WORD_SHARE, _CHARACTER_SHARE, _SYSTEM_SHARE = 0.3, 0.6, 0.1
 
 
 class HashedNgrams:
@@ -70,12 +70,14 @@ class HashedNgrams:
 def _weigh(hashes: HashArray, share: float) -> tuple[HashArray, NDArray[np.float32]]:
     """Each distinct n-gram's bucket and signed weight; the weights' squares sum to share."""
     ordered = np.sort(hashes)
-    changes = np.flatnonzero(ordered[1:] != ordered[:-1])
-    first = np.concatenate(([0], changes + 1))
-    counts = np.diff(first, append=ordered.size)
-    distinct = ordered[first]
+    # Where each run of equal hashes begins, and the end of the last.
+    edge = np.ones(ordered.size + 1, dtype=np.bool_)
+    edge[1:-1] = ordered[1:] != ordered[:-1]
+    edges = np.flatnonzero(edge)
+    distinct = ordered[edges[:-1]]
+    counts = edges[1:] - edges[:-1]
     weights = 1.0 + np.log(counts)
     weights *= np.sqrt(share / (weights @ weights))
     # The bucket is the top bits, the sign the lowest: independent after mixing.
-    weights[(distinct & np.uint32(1)) == 0] *= -1.0
-    return distinct >> np.uint32(32 - _BUCKET_BITS), weights.astype(np.float32)
+    signs = (distinct & np.uint32(1)) * 2.0 - 1.0
+    return distinct >> np.uint32(32 - _BUCKET_BITS), (weights * signs).astype(np.float32)

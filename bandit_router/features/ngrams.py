@@ -59,7 +59,7 @@ def mix(values: HashArray) -> HashArray:
 
 def _word_sums(letters: HashArray, blanks: NDArray[np.intp]) -> HashArray:
     # The blank after a word goes into its sum, and with it the word's length.
-    place = np.arange(letters.size - 1) - np.repeat(blanks[:-1], np.diff(blanks))
+    place = np.arange(letters.size - 1) - np.repeat(blanks[:-1], blanks[1:] - blanks[:-1])
     weighted = letters[1:] * _LETTER_WEIGHTS.take(place, mode="wrap")
     sums: HashArray = np.add.reduceat(weighted, blanks[:-1], dtype=np.uint32)
     return sums

@@ -8,12 +8,14 @@ from bandit_router.config import FeaturesConfig
 from bandit_router.features.compose import ComposedExtractor
 from bandit_router.features.hashed import HashedNgrams
 from bandit_router.features.metadata import MetadataLabels
+from bandit_router.features.minilm import MinilmEmbedding
 from bandit_router.features.surface import SurfaceStatistics
 from bandit_router.protocols import FeatureExtractor
 
 EXTRACTORS: dict[str, Callable[[FeaturesConfig], FeatureExtractor]] = {
     "surface": lambda config: SurfaceStatistics(),
     "hashed": lambda config: HashedNgrams(),
+    "minilm": lambda config: MinilmEmbedding(),
     "metadata": lambda config: MetadataLabels(config.metadata),
 }
 

@@ -32,7 +32,7 @@ _CLASSES = bytes(
     for code in range(256)
 )  # fmt: skip
 # The character class stands first and the look-behind last: so the scan for it is in C.
-_OPTION = re.compile(r"[A-Ha-h1-8][).](?=\s)(?<!\w[A-Ha-h1-8][).])")
+_OPTION = re.compile(r"[A-Ha-h1-8][).](?=\s)(?<!\w..)(?<!\w\(..)")
 _WORD = re.compile(r"[a-z]+")
 _ASKED_LENGTH = re.compile(r"\d+ (?:words|sentences|characters|lines)\b")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff]")
