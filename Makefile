@@ -81,17 +81,17 @@ $(VENV)/.made:
 define finish
 	@$(INSTALL) --no-deps --require-hashes -r requirements-data.txt
 	@$(INSTALL) --no-deps --no-build-isolation --no-index --editable .
-	@$(PY) -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
+	@$(PY) -m compileall -q -j 0 $(VENV)/lib bandit_router service simulations migrations >/dev/null || true
 	@touch $@
 endef
 
 $(VENV)/.run: $(VENV)/.made requirements.txt requirements-data.txt pyproject.toml
-	@echo "Installing what the router needs (about 150 MB, once) ..."
+	@echo "Installing what the router needs (about 700 MB on disk, once) ..."
 	@$(INSTALL) --require-hashes -r requirements.txt
 	$(finish)
 
 $(VENV)/.dev: $(VENV)/.made requirements-dev.txt requirements-data.txt pyproject.toml
-	@echo "Installing what the router and its tests need (about 250 MB, once) ..."
+	@echo "Installing what the router and its tests need (about 1 GB on disk, once) ..."
 	@$(INSTALL) --require-hashes -r requirements-dev.txt
 	$(finish)
 	@touch $(VENV)/.run
