@@ -67,7 +67,10 @@ async def drop_partitions_before(engine: AsyncEngine, moment: datetime) -> tuple
 async def _ensure_day(connection: AsyncConnection, day: date) -> bool:
     name = partition_name(day)
     # Not to_regclass: its cache does not notice what happened while we waited for the lock.
-    exists = text("SELECT EXISTS (SELECT FROM pg_class WHERE relname = :name AND relkind = 'r')")
+    exists = text(
+        "SELECT EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
+        "WHERE i.inhparent = 'decisions'::regclass AND c.relname = :name)"
+    )
     if await connection.scalar(exists, {"name": name}):
         return False
     await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": PARTITION_LOCK})

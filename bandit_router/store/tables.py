@@ -139,7 +139,7 @@ outcomes = Table(
 feedback = Table(
     "feedback",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("id", BigInteger, Identity(always=False), primary_key=True),
     Column("decision_id", Uuid, nullable=False),
     Column("metric", Text, nullable=False),
     Column("value", Double),

@@ -114,7 +114,7 @@ def upgrade() -> None:
     op.execute("CREATE TABLE decisions_default PARTITION OF decisions DEFAULT")
     op.create_table(
         "feedback",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("decision_id", sa.Uuid(), nullable=False),
         sa.Column("metric", sa.Text(), nullable=False),
         sa.Column("value", sa.Double(), nullable=True),

@@ -1,0 +1,155 @@
+"""The hot write path: decisions, and the outcomes and attempts that follow them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+from uuid import UUID
+
+from sqlalchemy import insert
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from bandit_router.errors import RouterError, UnknownDecision
+from bandit_router.store import reward_log
+from bandit_router.store.engine import store_errors
+from bandit_router.store.group_writer import RETRY_DELAYS_S, GroupWriter
+from bandit_router.store.rows import attempt_row, decision_row, outcome_row
+from bandit_router.store.tables import attempts, decisions, outcomes
+from bandit_router.types import Attempt, Decision, Outcome
+
+# A retry after a connection lost at commit meets its own row.
+INSERT_DECISION = postgres_insert(decisions).on_conflict_do_nothing(index_elements=["id"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    outcome: Outcome
+    attempts: tuple[Attempt, ...]
+
+
+class PostgresDecisionLog:
+    """Implements ``DecisionLog``: each call returns once its row is durable.
+
+    Rows of concurrent callers share a transaction. A decision recorded twice is stored once;
+    of two outcomes for one decision the first stands. Close it before the engine.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        queue_limit: int = 10_000,
+        group_limit: int = 500,
+        retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
+    ) -> None:
+        self._engine = engine
+        self._writer: GroupWriter[Decision | _Ending, None] = GroupWriter(
+            self._write,
+            queue_limit=queue_limit,
+            group_limit=group_limit,
+            retry_delays_s=retry_delays_s,
+        )
+
+    @property
+    def queue_depth(self) -> int:
+        """Rows handed in and not yet durable."""
+        return self._writer.depth
+
+    async def record_decision(self, decision: Decision) -> None:
+        """Store a decision. Raises StoreError, or StoreUnavailable without a database."""
+        await self._writer.submit(decision)
+
+    async def record_outcome(self, outcome: Outcome, attempts: Sequence[Attempt]) -> None:
+        """Store an outcome, its attempts and the learner row that they give rise to.
+
+        Raises UnknownDecision, StoreError, or StoreUnavailable without a database.
+        """
+        await self._writer.submit(_Ending(outcome, tuple(attempts)))
+
+    async def flush(self) -> None:
+        """Wait until everything handed in so far is durable or refused."""
+        await self._writer.flush()
+
+    async def close(self) -> None:
+        """Write what is queued, then take nothing more."""
+        await self._writer.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _write(self, group: Sequence[Decision | _Ending]) -> list[RouterError | None]:
+        made = [decision_row(item) for item in group if isinstance(item, Decision)]
+        endings = [item for item in group if isinstance(item, _Ending)]
+        known: set[UUID] = set()
+        with store_errors(self._engine):
+            async with self._engine.begin() as connection:
+                if made:
+                    await connection.execute(INSERT_DECISION, made)
+                if endings:
+                    known = await _write_endings(connection, endings)
+        return [
+            unknown_decision(item.outcome.decision_id)
+            if isinstance(item, _Ending) and item.outcome.decision_id not in known
+            else None
+            for item in group
+        ]
+
+
+def unknown_decision(decision_id: UUID) -> UnknownDecision:
+    """The error for an id that the log does not have, with its remedy."""
+    return UnknownDecision(
+        f"no decision {decision_id}: use the id that /v1/route or the x-router-decision-id "
+        "header returned",
+        param="decision_id",
+    )
+
+
+async def _write_endings(connection: AsyncConnection, endings: Sequence[_Ending]) -> set[UUID]:
+    """Store outcomes and attempts; returns the ids of the decisions that exist."""
+    ids = sorted({ending.outcome.decision_id for ending in endings})
+    known = set(await reward_log.lock_decisions(connection, ids))
+    done = set(await reward_log.answers_of(connection, ids))
+    fresh: dict[UUID, _Ending] = {}
+    for ending in endings:
+        decision_id = ending.outcome.decision_id
+        if decision_id in known and decision_id not in done:
+            fresh.setdefault(decision_id, ending)
+    if not fresh:
+        return known
+    await connection.execute(insert(outcomes), [outcome_row(e.outcome) for e in fresh.values()])
+    tried = [attempt_row(attempt) for ending in fresh.values() for attempt in ending.attempts]
+    if tried:
+        await connection.execute(insert(attempts), tried)
+    credited = await reward_log.credits_of(connection, fresh)
+    rows: list[dict[str, Any]] = []
+    for decision_id, ending in fresh.items():
+        rows += _learner_rows(ending.outcome, credited.get(decision_id))
+    await reward_log.append(connection, rows)
+    return known
+
+
+def _learner_rows(outcome: Outcome, credit: reward_log.Credit | None) -> list[dict[str, Any]]:
+    """What the chain took, and a reward's move to the model that answered."""
+    if outcome.answered_by is None:
+        return []
+    answered_by, decision_id = outcome.answered_by, outcome.decision_id
+    rows = [
+        reward_log.learner_row(
+            decision_id,
+            answered_by,
+            cost_usd=outcome.cost_usd,
+            latency_s=outcome.latency_s,
+            output_tokens=outcome.output_tokens,
+        )
+    ]
+    if credit is not None and credit.reward is not None and credit.arm != answered_by:
+        rows += [
+            reward_log.learner_row(decision_id, credit.arm, previous_reward=credit.reward),
+            reward_log.learner_row(decision_id, answered_by, reward=credit.reward),
+        ]
+    return rows
