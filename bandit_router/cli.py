@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bandit_router import __version__
+from bandit_router.cli_inputs import ConfigOption, UrlOption, config_path, database
+from bandit_router.cli_keys import keys
 from bandit_router.errors import RouterError
 
 EXIT_PROBLEM = 2
@@ -27,17 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        envvar="BANDIT_ROUTER_CONFIG",
-        metavar="FILE",
-        help="The TOML file. Without it: ./router.toml, or else one local model and no keys.",
-    ),
-]
+app.add_typer(keys)
 
 
 def main() -> None:
@@ -121,7 +111,7 @@ def serve(
     from bandit_router.config_file import load_config
     from service.run import serve as serve_until_stopped
 
-    path = _config_path(config)
+    path = config_path(config)
     loaded = load_config(path)
     changes = {"host": host, "port": port}
     server = loaded.server.model_copy(update={k: v for k, v in changes.items() if v is not None})
@@ -167,13 +157,7 @@ def check(
 @app.command()
 def migrate(
     config: ConfigOption = None,
-    url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="A Postgres URL. Without it: store.url, DATABASE_URL, or the embedded server.",
-        ),
-    ] = None,
+    url: UrlOption = None,
 ) -> None:
     """Bring the database to this version's schema; serve does so by itself too."""
     import asyncio
@@ -185,7 +169,7 @@ def migrate(
         await upgrade(target)
         return before, await current(target)
 
-    with _database(config, url) as target:
+    with database(config, url) as target:
         before, after = asyncio.run(bring_up(target))
     if before == after == newest_revision():
         typer.echo(f"the schema is at revision {after} already: nothing to do")
@@ -260,36 +244,6 @@ def simulate(
 
 def _listed(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
-
-
-def _config_path(named: Path | None) -> Path:
-    from bandit_router.config_file import DEFAULT_CONFIG
-
-    if named is not None:
-        return named
-    if Path("router.toml").exists():
-        return Path("router.toml")
-    typer.echo(
-        "no router.toml here: using the built-in configuration, one small local model and no "
-        "keys. `cp router.example.toml router.toml` starts one of your own",
-        err=True,
-    )
-    return DEFAULT_CONFIG
-
-
-@contextlib.contextmanager
-def _database(config: Path | None, url: str | None) -> Iterator[str]:
-    """The URL to work on; a Postgres of our own runs meanwhile where none is named."""
-    from bandit_router.config_file import load_config
-    from bandit_router.store.embedded import EmbeddedPostgres
-
-    store = None if url else load_config(_config_path(config)).store
-    named = url or (store and store.url) or os.environ.get("DATABASE_URL")
-    if named:
-        yield named
-        return
-    with EmbeddedPostgres(store.data_dir if store else None) as server:
-        yield server.url
 
 
 def _warn(message: str) -> None:

@@ -180,3 +180,30 @@ def test_migrate_brings_the_embedded_database_up_and_then_has_nothing_to_do(
     assert (first.code, first.err) == (0, "")
     assert first.out.startswith("the schema went from nothing to revision ")
     assert "nothing to do" in second.out
+
+
+def test_a_key_is_shown_once_listed_by_its_hint_and_revoked_for_good(
+    folder: Path, command: Command
+) -> None:
+    (folder / "router.toml").write_text(MODEL + '[store]\ndata_dir = "data"\n')
+    made = command("keys", "create", "web shop", "--scope", "route")
+    clear = made.out.strip()
+    assert made.code == 0
+    assert clear.startswith("br-")
+    listed = command("keys", "list").out
+    assert "web shop\tdefault\troute\t" in listed
+    assert listed.rstrip().endswith("valid")
+    assert clear not in listed
+    assert command("keys", "revoke", "1").code == 0
+    assert "revoked 20" in command("keys", "list").out
+    again = command("keys", "revoke", "1")
+    assert (again.code, again.err) == (
+        2,
+        "error: no valid key 1: bandit-router keys list shows them\n",
+    )
+
+
+def test_an_unknown_scope_is_refused_with_the_known_ones(command: Command) -> None:
+    result = command("keys", "create", "x", "--scope", "root")
+    assert result.code == 2
+    assert "no scope 'root': choose from route, feedback, admin" in result.err

@@ -68,6 +68,8 @@ FLOOR_OF = {
     "bandit_router.router": Floor.USE_CASES,
     "bandit_router.check": Floor.DOORS,
     "bandit_router.cli": Floor.DOORS,
+    "bandit_router.cli_inputs": Floor.DOORS,
+    "bandit_router.cli_keys": Floor.DOORS,
     "service": Floor.DOORS,
     "simulations": Floor.DOORS,
 }
