@@ -257,7 +257,8 @@ class FallbackChain:
         models = [self._models[name] for name in dict.fromkeys(names)]
         last_resorts = [model for model in models if model.last_resort]
         others = [model for model in models if not model.last_resort]
-        ready, cooling = others[:1], []
+        ready = others[:1]
+        cooling: list[ModelConfig] = []
         for model in others[1:]:
             (cooling if self._cooldowns.cooling(model.name) else ready).append(model)
         return (ready + ([] if last_resorts else cooling))[: self._config.max_models] + last_resorts

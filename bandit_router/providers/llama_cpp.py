@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import secrets
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ class LlamaServer:
         self.socket_path: str | None = None
         params = xllamacpp.CommonParams()
         params.model.path = str(path)
+        # Answers name this, not the path of a file on this machine.
+        params.model_alias = {path.stem}
         params.n_ctx = context_tokens
         params.n_parallel = SLOTS
         params.kv_unified = True
@@ -79,7 +82,8 @@ class LlamaServer:
         if sys.platform != "win32":
             folder = tempfile.mkdtemp(prefix="bandit-router-llama-")
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-            self.socket_path = str(Path(folder) / "socket")
+            # llama.cpp takes a host name for a Unix socket by this ending.
+            self.socket_path = str(Path(folder) / "llama.sock")
             params.hostnames = [self.socket_path]
         self._server: Any = xllamacpp.Server(params)
         self.base_url = (
@@ -87,10 +91,10 @@ class LlamaServer:
         )
 
     def connector(self) -> aiohttp.BaseConnector:
-        """The way in; to be called inside the running loop."""
+        """The way in, one connection a call; to be called inside the running loop."""
         if self.socket_path:
-            return aiohttp.UnixConnector(self.socket_path, limit=0)
-        return aiohttp.TCPConnector(limit=0)
+            return aiohttp.UnixConnector(self.socket_path, limit=0, force_close=True)
+        return aiohttp.TCPConnector(limit=0, force_close=True)
 
 
 # The one thing shared by a whole process: a model file is loaded once, however many
@@ -147,22 +151,19 @@ class LlamaCppProvider:
         http = await self._ready()
         return await http.complete(_bounded(call))
 
-    async def stream(self, call: ModelCall) -> AsyncIterator[StreamPiece]:
+    async def stream(self, call: ModelCall) -> AsyncGenerator[StreamPiece, None]:
         http = await self._ready()
-        pieces = http.stream(_bounded(call))
-        try:
+        async with contextlib.aclosing(http.stream(_bounded(call))) as pieces:
             async for piece in pieces:
                 yield piece
-        finally:
-            await pieces.aclose()
 
     async def close(self) -> None:
         """Close the connection, and free the model where no other provider uses it."""
-        http, self._http = self._http, None
-        if http is not None:
-            await http.close()
+        held: list[object] = [self._http, self._server]
+        if self._http is not None:
+            await self._http.close()
+        self._http = self._server = None
         # The last reference goes in a thread: llama.cpp joins its own threads when freed.
-        held, self._server = [self._server], None
         await asyncio.to_thread(held.clear)
 
     async def _ready(self) -> OpenAICompatibleProvider:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -105,7 +107,7 @@ class OpenAICompatibleProvider:
             raise self._bad("its answer has no choices")
         return Answer(body=body, usage=usage_of(body.get("usage")) or Usage())
 
-    async def stream(self, call: ModelCall) -> AsyncIterator[StreamPiece]:
+    async def stream(self, call: ModelCall) -> AsyncGenerator[StreamPiece, None]:
         """The answer piece by piece; the first within call.first_token_timeout_s.
 
         Raises ProviderError STREAM_BROKEN where the upstream closes without [DONE] and
@@ -171,11 +173,24 @@ class OpenAICompatibleProvider:
                 read_bufsize=READ_BUFFER_BYTES,
                 timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=[_reuse_tracing()],
             )
-        # A redirect would carry the key to wherever the upstream points.
-        return await self._session.post(
-            self._url, data=payload, headers={"Accept": accept}, allow_redirects=False
-        )
+        while True:
+            connection = _Connection()
+            try:
+                # A redirect would carry the key to wherever the upstream points.
+                return await self._session.post(
+                    self._url,
+                    data=payload,
+                    headers={"Accept": accept},
+                    allow_redirects=False,
+                    trace_request_ctx=connection,
+                )
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                # The upstream had closed an idle connection: no failure of the model. Each
+                # stale one leaves the pool, so this ends at a fresh one.
+                if not connection.reused:
+                    raise
 
     def _failure(
         self,
@@ -262,6 +277,25 @@ class OpenAICompatibleProvider:
         return ProviderError(
             f"model '{self._name}': {what}", status=AttemptStatus.STREAM_BROKEN, retry=True
         )
+
+
+@dataclass(slots=True)
+class _Connection:
+    reused: bool = False
+
+
+async def _note_reuse(
+    _session: aiohttp.ClientSession,
+    context: SimpleNamespace,
+    _params: aiohttp.TraceConnectionReuseconnParams,
+) -> None:
+    context.trace_request_ctx.reused = True
+
+
+def _reuse_tracing() -> aiohttp.TraceConfig:
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_reuseconn.append(_note_reuse)
+    return tracing
 
 
 def usage_of(usage: object) -> Usage | None:

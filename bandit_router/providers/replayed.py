@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -119,7 +119,7 @@ class ReplayedProvider:
             usage=_usage(outcome),
         )
 
-    async def stream(self, call: ModelCall) -> AsyncIterator[StreamPiece]:
+    async def stream(self, call: ModelCall) -> AsyncGenerator[StreamPiece, None]:
         fault = await self._fail_before_answer(call, call.first_token_timeout_s)
         prompt_id, outcome = self._find(call)
         await self._wait(outcome)

@@ -1,0 +1,94 @@
+"""A fallback chain over real providers, with patience short enough for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from bandit_router.clock import SystemClock
+from bandit_router.completion import FallbackChain
+from bandit_router.config import FallbackConfig, ModelConfig
+from bandit_router.cooldowns import Cooldowns
+from bandit_router.protocols import ModelCall
+from bandit_router.providers.openai_compatible import OpenAICompatibleProvider
+from bandit_router.providers.registry import build_providers, close_providers
+
+DECISION = UUID("01890000-0000-7000-8000-000000000001")
+BODY: dict[str, Any] = {
+    "model": "auto",
+    "messages": [{"role": "user", "content": "Why is the sky blue?"}],
+}
+
+
+def fallback(**changes: Any) -> FallbackConfig:
+    quick = {
+        "deadline_s": 10.0,
+        "attempt_timeout_s": 0.4,
+        "first_token_timeout_s": 0.3,
+        "idle_timeout_s": 0.3,
+        "num_retries": 1,
+        "backoff_s": 0.01,
+        "max_backoff_s": 2.0,
+        "allowed_fails": 100,
+    }
+    return FallbackConfig(**{**quick, **changes})
+
+
+def http_model(name: str, base_url: str, **changes: Any) -> ModelConfig:
+    prices = {"input_usd_per_million": 1.0, "output_usd_per_million": 2.0}
+    return ModelConfig(name=name, base_url=base_url, **{**prices, **changes})
+
+
+@dataclass
+class Bench:
+    chain: FallbackChain
+    cooldowns: Cooldowns
+    slept_s: list[float] = field(default_factory=list)
+
+
+@contextlib.asynccontextmanager
+async def chain_over(*models: ModelConfig, **changes: Any) -> AsyncIterator[Bench]:
+    """A chain over these models; waits between retries are noted and not slept."""
+    config, clock = fallback(**changes), SystemClock()
+    providers = build_providers(models, environ={}, clock=clock)
+    cooldowns = Cooldowns(
+        clock, allowed_fails=config.allowed_fails, cooldown_time_s=config.cooldown_time_s
+    )
+    slept_s: list[float] = []
+
+    async def sleep(duration_s: float) -> None:
+        slept_s.append(duration_s)
+
+    chain = FallbackChain(
+        {model.name: model for model in models},
+        providers,
+        config,
+        cooldowns=cooldowns,
+        clock=clock,
+        rng=random.Random(1),
+        sleep=sleep,
+    )
+    try:
+        yield Bench(chain, cooldowns, slept_s)
+    finally:
+        await close_providers(providers)
+
+
+@contextlib.asynccontextmanager
+async def provider_at(base_url: str, **changes: Any) -> AsyncIterator[OpenAICompatibleProvider]:
+    provider = OpenAICompatibleProvider(
+        http_model("m", base_url, **changes), api_key="k-1", clock=SystemClock()
+    )
+    try:
+        yield provider
+    finally:
+        await provider.close()
+
+
+def call_of(body: dict[str, Any] | None = None, **changes: Any) -> ModelCall:
+    patience = {"timeout_s": 5.0, "first_token_timeout_s": 0.3, "idle_timeout_s": 0.3}
+    return ModelCall(body=body or BODY, context={}, **{**patience, **changes})
