@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
@@ -19,7 +19,8 @@ from bandit_router.errors import (
     ProviderError,
     RequestRefused,
 )
-from bandit_router.protocols import Answer, Clock, ModelCall, Provider, StreamPiece
+from bandit_router.open_stream import OpenStream, close_pieces
+from bandit_router.protocols import Answer, Clock, ModelCall, Provider
 from bandit_router.types import Attempt, AttemptStatus, Outcome
 
 ROUTER_FIELDS = frozenset({"models", "router"})
@@ -44,64 +45,6 @@ def prepare_body(body: Mapping[str, Any], model: ModelConfig) -> dict[str, Any]:
     sent = {key: value for key, value in body.items() if key not in ROUTER_FIELDS}
     sent["model"] = model.served_as
     return sent
-
-
-class OpenStream:
-    """A stream whose first piece is already here; iterating never changes the model.
-
-    A piece with data b"" only carries usage and is not for the caller. A break raises
-    ProviderError out of the iteration. ``attempts`` and ``outcome`` are final after the end,
-    the error or ``aclose``; the consumer must close the stream when it leaves early, which
-    closes the upstream connection too.
-    """
-
-    def __init__(
-        self,
-        first: StreamPiece,
-        pieces: AsyncIterator[StreamPiece],
-        attempt: OpenAttempt,
-        log: AttemptLog,
-    ) -> None:
-        self.model = attempt.model.name
-        self._first: StreamPiece | None = first
-        self._pieces = pieces
-        self._attempt = attempt
-        self._log = log
-
-    @property
-    def attempts(self) -> tuple[Attempt, ...]:
-        return self._log.attempts
-
-    def outcome(self) -> Outcome:
-        """How the decision ended so far; call it after the end of the stream."""
-        return self._log.outcome()
-
-    def __aiter__(self) -> OpenStream:
-        return self
-
-    async def __anext__(self) -> StreamPiece:
-        if self._first is not None:
-            piece, self._first = self._first, None
-            return piece
-        try:
-            piece = await anext(self._pieces)
-        except StopAsyncIteration:
-            self._attempt.succeed()
-            raise
-        except ProviderError as error:
-            self._attempt.fail(error)
-            raise
-        except asyncio.CancelledError:
-            self._attempt.cancel()
-            raise
-        self._attempt.see(piece)
-        return piece
-
-    async def aclose(self) -> None:
-        """Leave the stream; before its end this cancels the upstream call."""
-        self._first = None
-        self._attempt.cancel()
-        await _close(self._pieces)
 
 
 class FallbackChain:
@@ -180,7 +123,7 @@ class FallbackChain:
                 async with asyncio.timeout(call.first_token_timeout_s):
                     first = await anext(pieces, None)
             except BaseException:
-                await _close(pieces)
+                await close_pieces(pieces)
                 raise
             if first is None:
                 raise ProviderError(
@@ -303,10 +246,3 @@ def _end_of_chain(attempts: Sequence[Attempt], total_s: float, *, late: bool) ->
         "a local model with last_resort = true would have answered",
         attempts,
     )
-
-
-async def _close(pieces: AsyncIterator[StreamPiece]) -> None:
-    # Provider.stream promises an iterator; generators also have a connection to close.
-    aclose = getattr(pieces, "aclose", None)
-    if aclose is not None:
-        await aclose()

@@ -53,13 +53,14 @@ class LlamaServer:
     """llama.cpp's own OpenAI-compatible server as threads of this process.
 
     It answers on a Unix socket in a folder only this user can enter (on Windows on a
-    loopback port), behind a random key. Freed when the last provider lets go of it.
+    loopback port), behind a random key.
     Constructing blocks, and holds the interpreter lock, until the model is loaded.
     """
 
     def __init__(self, path: Path, context_tokens: int) -> None:
         import xllamacpp  # type: ignore[import-untyped]  # 100 MB: loaded only where used
 
+        self.users: set[object] = set()
         self.api_key = secrets.token_urlsafe(32)
         self.socket_path: str | None = None
         params = xllamacpp.CommonParams()
@@ -81,7 +82,7 @@ class LlamaServer:
         params.api_keys = [self.api_key]
         if sys.platform != "win32":
             folder = tempfile.mkdtemp(prefix="bandit-router-llama-")
-            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            self._remove_folder = weakref.finalize(self, shutil.rmtree, folder, True)
             # llama.cpp takes a host name for a Unix socket by this ending.
             self.socket_path = str(Path(folder) / "llama.sock")
             params.hostnames = [self.socket_path]
@@ -89,6 +90,12 @@ class LlamaServer:
         self.base_url = (
             "http://localhost/v1" if self.socket_path else f"{self._server.listening_address}/v1"
         )
+
+    def free(self) -> None:
+        """End the server's threads and give its memory back."""
+        self._server = None
+        if self.socket_path:
+            self._remove_folder()
 
     def connector(self) -> aiohttp.BaseConnector:
         """The way in, one connection a call; to be called inside the running loop."""
@@ -99,19 +106,32 @@ class LlamaServer:
 
 # The one thing shared by a whole process: a model file is loaded once, however many
 # configurations name it, and freed with the last of them.
-_loaded: weakref.WeakValueDictionary[tuple[Path, int], LlamaServer] = weakref.WeakValueDictionary()
+_loaded: dict[tuple[Path, int], LlamaServer] = {}
 _loading = threading.Lock()
 
 
-def load(path: Path, context_tokens: int) -> LlamaServer:
-    """The server of this file in this process, loaded where it is not; blocks. Raises
-    RuntimeError where llama.cpp cannot read the file."""
+def load(path: Path, context_tokens: int, user: object) -> LlamaServer:
+    """The server of this file in this process, loaded where it is not yet; blocks. It stays
+    until every user is released. Raises RuntimeError where llama.cpp cannot read the file."""
     key = (path.resolve(), context_tokens)
     with _loading:
         server = _loaded.get(key)
         if server is None:
             server = _loaded[key] = LlamaServer(*key)
+        server.users.add(user)
         return server
+
+
+def release(path: Path, context_tokens: int, user: object) -> None:
+    """Let go of a server, and free it with its last user; blocks while its threads end."""
+    key = (path.resolve(), context_tokens)
+    with _loading:
+        server = _loaded.get(key)
+        if server is None:
+            return
+        server.users.discard(user)
+        if not server.users:
+            _loaded.pop(key).free()
 
 
 class LlamaCppProvider:
@@ -140,7 +160,7 @@ class LlamaCppProvider:
             else DEFAULT_CONTEXT_TOKENS
         )
         self._clock = clock
-        self._server: LlamaServer | None = None
+        self._user = object()
         self._http: OpenAICompatibleProvider | None = None
 
     async def warm(self) -> None:
@@ -159,18 +179,16 @@ class LlamaCppProvider:
 
     async def close(self) -> None:
         """Close the connection, and free the model where no other provider uses it."""
-        held: list[object] = [self._http, self._server]
-        if self._http is not None:
-            await self._http.close()
-        self._http = self._server = None
-        # The last reference goes in a thread: llama.cpp joins its own threads when freed.
-        await asyncio.to_thread(held.clear)
+        http, self._http = self._http, None
+        if http is not None:
+            await http.close()
+        await asyncio.to_thread(release, self._path, self._context_tokens, self._user)
 
     async def _ready(self) -> OpenAICompatibleProvider:
         if self._http is not None:
             return self._http
         try:
-            server = await asyncio.to_thread(load, self._path, self._context_tokens)
+            server = await asyncio.to_thread(load, self._path, self._context_tokens, self._user)
         except (RuntimeError, ImportError, OSError) as exception:
             raise ProviderError(
                 f"model '{self._model.name}': llama.cpp cannot load {self._path}: {exception}; "
@@ -179,7 +197,6 @@ class LlamaCppProvider:
                 retry=False,
             ) from exception
         if self._http is None:
-            self._server = server
             self._http = OpenAICompatibleProvider(
                 self._model,
                 api_key=server.api_key,

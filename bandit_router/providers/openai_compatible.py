@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import math
-from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
-from types import SimpleNamespace
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import aiohttp
@@ -16,6 +12,7 @@ import orjson
 from bandit_router.config import ModelConfig
 from bandit_router.errors import ConfigError, ProviderError
 from bandit_router.protocols import Answer, Clock, ModelCall, StreamPiece, Usage
+from bandit_router.providers.endpoint import Connector, Endpoint, drain, read_body
 from bandit_router.providers.failures import (
     failure_of_error_object,
     failure_of_exception,
@@ -23,15 +20,11 @@ from bandit_router.providers.failures import (
     timed_out,
 )
 from bandit_router.providers.sse import EventParser, EventTooLargeError, ServerSentEvent
+from bandit_router.providers.usage import usage_of, with_usage
 from bandit_router.types import AttemptStatus
 
-CONNECT_TIMEOUT_S = 5.0
-# aiohttp pauses the socket at twice this: the default of 64 KiB stalls large answers.
-READ_BUFFER_BYTES = 1024 * 1024
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
-# How long to wait for the end of the body after [DONE], so that the connection can be reused.
-DRAIN_TIMEOUT_S = 0.05
 DONE = b"[DONE]"
 
 
@@ -72,29 +65,27 @@ class OpenAICompatibleProvider:
         api_key: str | None,
         clock: Clock,
         base_url: str | None = None,
-        connector: Callable[[], aiohttp.BaseConnector] | None = None,
+        connector: Connector | None = None,
     ) -> None:
         url = base_url or model.base_url
         if not url:
             raise ConfigError(f"model '{model.name}' has no base_url")
         self._name = model.name
-        self._url = url.rstrip("/") + "/chat/completions"
         self._clock = clock
-        self._connector = connector or _tcp_connector
-        self._headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json"}
         if api_key is not None:
-            self._headers["Authorization"] = f"Bearer {api_key}"
-        self._session: aiohttp.ClientSession | None = None
+            headers["Authorization"] = f"Bearer {api_key}"
+        self._endpoint = Endpoint(url.rstrip("/") + "/chat/completions", headers, connector)
 
     async def complete(self, call: ModelCall) -> Answer:
         """The whole answer within call.timeout_s."""
         payload = self._dump(call.body)
         try:
             async with asyncio.timeout(call.timeout_s):
-                response = await self._post(payload, accept="application/json")
+                response = await self._endpoint.post(payload, accept="application/json")
                 try:
                     await self._check_status(response)
-                    raw = await _read(response, MAX_ANSWER_BYTES)
+                    raw = await read_body(response, MAX_ANSWER_BYTES)
                 finally:
                     response.release()
         except (aiohttp.ClientError, OSError) as exception:
@@ -113,7 +104,7 @@ class OpenAICompatibleProvider:
         Raises ProviderError STREAM_BROKEN where the upstream closes without [DONE] and
         without a finish_reason. Closing the iterator closes the connection.
         """
-        body, keep_usage = _with_usage(call.body)
+        body, keep_usage = with_usage(call.body)
         payload = self._dump(body)
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + call.timeout_s
@@ -123,7 +114,7 @@ class OpenAICompatibleProvider:
         first_by = loop.time() + limit_s
         try:
             async with asyncio.timeout_at(first_by):
-                response = await self._post(payload, accept="text/event-stream")
+                response = await self._endpoint.post(payload, accept="text/event-stream")
         except (aiohttp.ClientError, OSError) as exception:
             raise self._failure(exception, waited_for, limit_s) from exception
         try:
@@ -137,7 +128,7 @@ class OpenAICompatibleProvider:
                 events = parser.feed(chunk) if chunk else parser.finish()
                 for event in events:
                     if event.data == DONE:
-                        await _drain(response)
+                        await drain(response)
                         return
                     piece, finishes = self._piece(event, keep_usage=keep_usage)
                     finished = finished or finishes
@@ -161,36 +152,7 @@ class OpenAICompatibleProvider:
 
     async def close(self) -> None:
         """Close the connections; a later call opens new ones."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-
-    async def _post(self, payload: bytes, *, accept: str) -> aiohttp.ClientResponse:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=self._connector(),
-                headers=self._headers,
-                read_bufsize=READ_BUFFER_BYTES,
-                timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trace_configs=[_reuse_tracing()],
-            )
-        while True:
-            connection = _Connection()
-            try:
-                # A redirect would carry the key to wherever the upstream points.
-                return await self._session.post(
-                    self._url,
-                    data=payload,
-                    headers={"Accept": accept},
-                    allow_redirects=False,
-                    trace_request_ctx=connection,
-                )
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                # The upstream had closed an idle connection: no failure of the model. Each
-                # stale one leaves the pool, so this ends at a fresh one.
-                if not connection.reused:
-                    raise
+        await self._endpoint.close()
 
     def _failure(
         self,
@@ -220,7 +182,7 @@ class OpenAICompatibleProvider:
         if 200 <= response.status < 300:
             return
         try:
-            body = await _read(response, MAX_ERROR_BYTES)
+            body = await read_body(response, MAX_ERROR_BYTES)
         except aiohttp.ClientError:
             # The status alone decides; an error page cut short must not change it.
             body = None
@@ -231,7 +193,7 @@ class OpenAICompatibleProvider:
     async def _check_is_stream(self, response: aiohttp.ClientResponse) -> None:
         if response.content_type != "application/json":
             return
-        raw = await _read(response, MAX_ERROR_BYTES)
+        raw = await read_body(response, MAX_ERROR_BYTES)
         self._object(raw or b"{}", AttemptStatus.BAD_RESPONSE)
         raise self._bad("it answered a streaming request with a whole JSON body", retry=False)
 
@@ -277,79 +239,3 @@ class OpenAICompatibleProvider:
         return ProviderError(
             f"model '{self._name}': {what}", status=AttemptStatus.STREAM_BROKEN, retry=True
         )
-
-
-@dataclass(slots=True)
-class _Connection:
-    reused: bool = False
-
-
-async def _note_reuse(
-    _session: aiohttp.ClientSession,
-    context: SimpleNamespace,
-    _params: aiohttp.TraceConnectionReuseconnParams,
-) -> None:
-    context.trace_request_ctx.reused = True
-
-
-def _reuse_tracing() -> aiohttp.TraceConfig:
-    tracing = aiohttp.TraceConfig()
-    tracing.on_connection_reuseconn.append(_note_reuse)
-    return tracing
-
-
-def usage_of(usage: object) -> Usage | None:
-    """Usage from an OpenAI ``usage`` object, ``cost`` (OpenRouter's, in dollars) included.
-
-    Counts that are not natural numbers, and costs that are not finite dollars, are unknown.
-    """
-    if not isinstance(usage, dict):
-        return None
-    return Usage(
-        input_tokens=_count(usage.get("prompt_tokens")),
-        output_tokens=_count(usage.get("completion_tokens")),
-        cost_usd=_dollars(usage.get("cost")),
-    )
-
-
-def _count(value: object) -> int | None:
-    return value if type(value) is int and value >= 0 else None
-
-
-def _dollars(value: object) -> float | None:
-    if type(value) not in (int, float):
-        return None
-    dollars = float(value)  # type: ignore[arg-type]
-    return dollars if math.isfinite(dollars) and dollars >= 0 else None
-
-
-def _with_usage(body: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
-    """The body with usage asked for, and whether the caller himself had asked."""
-    options = body.get("stream_options")
-    options = dict(options) if isinstance(options, Mapping) else {}
-    asked = options.get("include_usage") is True
-    return {**body, "stream": True, "stream_options": {**options, "include_usage": True}}, asked
-
-
-async def _read(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes | None:
-    """The body, or None where it is longer than limit_bytes."""
-    chunks, size_bytes = [], 0
-    async for chunk in response.content.iter_any():
-        size_bytes += len(chunk)
-        if size_bytes > limit_bytes:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-async def _drain(response: aiohttp.ClientResponse) -> None:
-    if response.content.at_eof():
-        return
-    with contextlib.suppress(TimeoutError, aiohttp.ClientError):
-        async with asyncio.timeout(DRAIN_TIMEOUT_S):
-            await response.content.readany()
-
-
-def _tcp_connector() -> aiohttp.BaseConnector:
-    # The router's own limits bound concurrency; a pool limit would queue unseen.
-    return aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
