@@ -15,7 +15,7 @@ LOCK := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url
 ifdef UV
 INSTALL := VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip install --quiet
 else
-INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
+INSTALL := PIP_USER=0 $(PY) -m pip install --quiet --disable-pip-version-check
 endif
 
 .DEFAULT_GOAL := help
