@@ -1,0 +1,56 @@
+"""From a pmf to a drawn arm: mix in exploration, seed from the decision id, draw.
+
+The model is drawn from the very vector that is logged, so the logged propensity is exact
+whatever approximation made the vector.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from uuid import UUID
+
+import numpy as np
+
+from bandit_router.types import BoolArray, Exploration, FloatArray
+
+
+def mix(pmf: FloatArray, exploration: Exploration) -> FloatArray:
+    """(K,) pmf with every arm raised by its floor and the forced look's weight moved to it.
+
+    floor must sum to at most one. The result sums to one when ``pmf`` does.
+    """
+    floor = exploration.floor
+    mixed = floor + (1.0 - floor.sum()) * pmf
+    if exploration.look_arm >= 0 and exploration.look_probability > 0.0:
+        mixed = (1.0 - exploration.look_probability) * mixed
+        mixed[exploration.look_arm] += exploration.look_probability
+    return np.asarray(mixed / mixed.sum())
+
+
+def uniform_for(decision_id: UUID, secret: bytes, purpose: bytes = b"draw") -> float:
+    """A number in [0, 1) that only the secret's holder can foretell, fixed by the decision id."""
+    digest = hmac.digest(secret, purpose + decision_id.bytes, hashlib.sha256)
+    return int.from_bytes(digest[:7], "big") / 2.0**56
+
+
+def draw(pmf: FloatArray, uniform: float) -> int:
+    """Index of the arm whose slice of [0, 1) holds ``uniform``; never one of probability 0."""
+    edges = pmf.cumsum()
+    return int(edges.searchsorted(uniform * edges[-1], side="right"))
+
+
+def one_hot(index: int, count: int) -> FloatArray:
+    """(K,) all mass on one arm."""
+    vector = np.zeros(count)
+    vector[index] = 1.0
+    return vector
+
+
+def masked(pmf: FloatArray, eligible: BoolArray) -> FloatArray:
+    """(K,) pmf restricted to eligible arms and scaled to one; uniform where nothing is left."""
+    kept = np.where(eligible, pmf, 0.0)
+    total = kept.sum()
+    if total > 0.0:
+        return np.asarray(kept / total)
+    return np.asarray(eligible / eligible.sum())

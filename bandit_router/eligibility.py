@@ -1,0 +1,74 @@
+"""Which models a request leaves, and why each of the others is out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from bandit_router.config import ModelConfig
+from bandit_router.errors import NoEligibleModel, UnknownModel
+from bandit_router.types import BoolArray, MaskReason, RoutingRequest
+
+# Room kept for the answer where the caller does not say how long it may be.
+DEFAULT_OUTPUT_TOKENS = 256
+
+
+def check_known(names: Sequence[str], models: Sequence[ModelConfig], *, param: str) -> None:
+    """Raise UnknownModel for the first name that is not configured."""
+    known = {model.name for model in models}
+    for name in names:
+        if name not in known:
+            raise UnknownModel(
+                f"no model '{name}'; this router has {', '.join(sorted(known))}, "
+                "or 'auto' to let it choose",
+                param=param,
+            )
+
+
+def eligible_models(
+    models: Sequence[ModelConfig],
+    request: RoutingRequest,
+    input_tokens: int,
+    cooling_down: Callable[[str], bool],
+) -> tuple[BoolArray, dict[str, MaskReason]]:
+    """(K,) eligible flags, and the reason per model that is not.
+
+    Cool-downs are ignored where they alone would leave nothing: a model that may have
+    recovered is better than none. Raises UnknownModel for an unknown candidate and
+    NoEligibleModel, with every reason, where constraints leave nothing.
+    """
+    if request.candidates is not None:
+        check_known(request.candidates, models, param="models")
+    masked: dict[str, MaskReason] = {}
+    for model in models:
+        reason = _hard_reason(model, request, input_tokens)
+        if reason is not None:
+            masked[model.name] = reason
+    if len(masked) == len(models):
+        listed = ", ".join(f"{name}: {reason.value}" for name, reason in masked.items())
+        raise NoEligibleModel(
+            f"no model can take this request of about {input_tokens} tokens ({listed}); "
+            "shorten it, ask for less, or name other candidates"
+        )
+    cooling = [m.name for m in models if m.name not in masked and cooling_down(m.name)]
+    if len(masked) + len(cooling) < len(models):
+        masked.update(dict.fromkeys(cooling, MaskReason.COOLING_DOWN))
+    return np.array([model.name not in masked for model in models]), masked
+
+
+def _hard_reason(
+    model: ModelConfig, request: RoutingRequest, input_tokens: int
+) -> MaskReason | None:
+    if model.last_resort:
+        return MaskReason.LAST_RESORT
+    if model.paused:
+        return MaskReason.PAUSED
+    if request.candidates is not None and model.name not in request.candidates:
+        return MaskReason.NOT_A_CANDIDATE
+    if not request.required_capabilities <= model.capabilities:
+        return MaskReason.CAPABILITY
+    output_tokens = request.max_output_tokens or DEFAULT_OUTPUT_TOKENS
+    if input_tokens + output_tokens > model.context_window_tokens:
+        return MaskReason.CONTEXT_WINDOW
+    return None

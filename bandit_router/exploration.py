@@ -1,0 +1,79 @@
+"""How much is tried that the policy would not choose, and what it may cost.
+
+Uniform floors wreck tight budgets when prices differ 500-fold, so each arm's floor is bounded
+in dollars; a forced look at an arm long unseen is paid from a daily budget of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bandit_router.config import ExplorationConfig
+from bandit_router.types import BoolArray, Exploration, FloatArray
+
+# Given to the arm that is due; the policy keeps the rest, so that a look is never certain.
+LOOK_PROBABILITY = 0.5
+SECONDS_PER_DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What happened lately. pulls: (K,) calls in the last day. idle_s: (K,) seconds since each
+    arm's last call. look_spend_usd: dollars that forced looks took in the last day."""
+
+    pulls: FloatArray
+    idle_s: FloatArray
+    look_spend_usd: float
+
+
+def no_exploration(arm_count: int) -> Exploration:
+    """Nothing mixed in."""
+    return Exploration(floor=np.zeros(arm_count))
+
+
+def explored(
+    config: ExplorationConfig,
+    pmf: FloatArray,
+    cost_usd: FloatArray,
+    eligible: BoolArray,
+    activity: Activity | None,
+) -> Exploration:
+    """What to mix into ``pmf`` for this request. All arrays (K,).
+
+    floor_k is at most ``config.floor`` and such that all floors together add at most
+    ``floor_spend_share`` of what the policy itself expects to spend.
+    """
+    if not config.enabled or eligible.sum() < 2:
+        return no_exploration(pmf.size)
+    allowance = config.floor_spend_share * float(pmf @ cost_usd) / float(eligible.sum())
+    affordable = np.full(pmf.size, config.floor)
+    np.divide(allowance, cost_usd, out=affordable, where=cost_usd > 0.0)
+    floor = np.where(eligible, np.minimum(config.floor, affordable), 0.0)
+    look = _due(config, cost_usd, eligible, activity)
+    return Exploration(
+        floor=floor, look_arm=look, look_probability=LOOK_PROBABILITY if look >= 0 else 0.0
+    )
+
+
+def _due(
+    config: ExplorationConfig,
+    cost_usd: FloatArray,
+    eligible: BoolArray,
+    activity: Activity | None,
+) -> int:
+    """The arm whose look is longest overdue and affordable, or -1.
+
+    Looks are spread over the day: with n pulls a day still owed, one is due whenever the arm
+    has been idle for a day divided by n.
+    """
+    if activity is None or config.min_pulls_per_day == 0:
+        return -1
+    left_usd = config.look_budget_usd_per_day - activity.look_spend_usd
+    overdue = activity.idle_s * config.min_pulls_per_day / SECONDS_PER_DAY
+    due = eligible & (activity.pulls < config.min_pulls_per_day) & (overdue >= 1.0)
+    due &= cost_usd <= left_usd
+    if not due.any():
+        return -1
+    return int(np.where(due, overdue, -1.0).argmax())

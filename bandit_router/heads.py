@@ -1,0 +1,88 @@
+"""A bank of linear heads, one per arm, under one shared prior."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import blas
+
+from bandit_router.evidence import fit_prior
+from bandit_router.posterior import (
+    Posterior,
+    Prior,
+    Sums,
+    from_sums,
+    with_revision,
+    with_row,
+    without_row,
+)
+from bandit_router.types import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class HeadBank:
+    """K posteriors and, for speed, their means stacked as (K, d)."""
+
+    prior: Prior
+    arms: tuple[Posterior, ...]
+    means: FloatArray
+
+
+def bank(prior: Prior, sums: Sequence[Sums]) -> HeadBank:
+    """The bank whose heads have seen ``sums``."""
+    arms = tuple(from_sums(each, prior) for each in sums)
+    return HeadBank(prior=prior, arms=arms, means=np.stack([arm.mean for arm in arms]))
+
+
+def empty_bank(prior: Prior, arm_count: int) -> HeadBank:
+    """A bank that has seen nothing."""
+    return bank(prior, [Sums.empty(prior.mean.size)] * arm_count)
+
+
+def refitted(
+    sums: Sequence[Sums], groups: FloatArray, start: Prior, *, bias_sd: float, least_noise: float
+) -> HeadBank:
+    """The bank under the prior that the sums' own evidence favours."""
+    prior = fit_prior(sums, groups, start, bias_sd=bias_sd, least_noise=least_noise)
+    return bank(prior, sums)
+
+
+def variances(heads: HeadBank, z: FloatArray) -> FloatArray:
+    """(K,) variance of zᵀθ_k, noise left out."""
+    return np.array([z @ blas.dsymv(1.0, arm.covariance, z, lower=1) for arm in heads.arms])
+
+
+def changed(
+    heads: HeadBank,
+    arm: int,
+    z: FloatArray,
+    *,
+    new: float | None,
+    old: float | None,
+    weight: float,
+) -> HeadBank:
+    """The bank after one row of one arm arrives (old None), is revised, or is taken out
+    (new None). Only that arm's posterior is touched."""
+    before = heads.arms[arm]
+    if old is None and new is None:
+        return heads
+    if old is None and new is not None:
+        after = with_row(before, heads.prior, z, new, weight)
+    elif old is not None and new is None:
+        after = without_row(before, heads.prior, z, old, weight)
+    else:
+        assert old is not None
+        assert new is not None
+        after = with_revision(before, heads.prior, z, old, new, weight)
+    means = heads.means.copy()
+    means[arm] = after.mean
+    return HeadBank(
+        prior=heads.prior, arms=(*heads.arms[:arm], after, *heads.arms[arm + 1 :]), means=means
+    )
+
+
+def faded(heads: HeadBank, factor: float) -> HeadBank:
+    """The bank after every row's weight shrinks by ``factor``, towards the prior."""
+    return bank(heads.prior, [arm.sums.scaled(factor) for arm in heads.arms])

@@ -1,0 +1,219 @@
+"""The learned state, and how it follows from the log: ``fold`` row by row, ``refit`` from all.
+
+Everything here is a pure function of its arguments, so that any process that has a snapshot
+and the rows after it arrives at the same state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bandit_router import effort, pacing
+from bandit_router.basis import (
+    Basis,
+    cold_basis,
+    coordinates,
+    coordinates_of_rows,
+    fit_basis,
+)
+from bandit_router.effort import EffortState, Prices
+from bandit_router.pacing import PacerState
+from bandit_router.policies.base import Beliefs, Evidence, Policy, Rows
+from bandit_router.protocols import FeatureBlock
+from bandit_router.types import FloatArray, IntArray, Observation, Prediction
+
+# Forgetting is applied once per so many decisions: a factorisation per arm is its price.
+FADE_EVERY = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is configured and not learned. Arrays are (K,) in the order of ``arms``."""
+
+    arms: tuple[str, ...]
+    feature_names: tuple[str, ...]
+    feature_blocks: tuple[FeatureBlock, ...]
+    prices: Prices
+    budget_usd: float | None = None
+    value_of_second: float = 0.0
+    half_life_decisions: float | None = None
+
+    @property
+    def typical_amount(self) -> FloatArray:
+        """(K,) the amount expected of an arm never called."""
+        return np.where(self.prices.metered > 0.0, effort.COLD_TOKENS, effort.COLD_DOLLARS)
+
+    def weight(self, decision_seq: int, clock: int) -> float:
+        """How much a row of decision ``decision_seq`` counts when the clock shows ``clock``."""
+        if self.half_life_decisions is None:
+            return 1.0
+        return float(0.5 ** ((clock - decision_seq) / self.half_life_decisions))
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedState:
+    """Everything learned. policy: the policy's own state. clock: the decision_seq that
+    weights are counted from. pulls, rewards: (K,) calls and live rewards per arm."""
+
+    basis: Basis
+    policy: Any
+    effort: EffortState
+    pacer: PacerState
+    clock: int
+    pulls: FloatArray
+    rewards: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class LogRows:
+    """The log as arrays, one entry per decision. NaN where nothing is known.
+
+    features: (N, n). arm: (N,) the arm that answered. decision_seq: (N,).
+    input_tokens, output_tokens, reward, cost_usd, latency_s: (N,).
+    """
+
+    features: FloatArray
+    arm: IntArray
+    decision_seq: IntArray
+    input_tokens: FloatArray
+    output_tokens: FloatArray
+    reward: FloatArray
+    cost_usd: FloatArray
+    latency_s: FloatArray
+
+
+def init_state(problem: Problem, policy: Policy[Any]) -> LearnedState:
+    """The state before any row."""
+    basis = cold_basis(problem.feature_names, problem.feature_blocks)
+    count = len(problem.arms)
+    return LearnedState(
+        basis=basis,
+        policy=policy.init(count, basis.dimension),
+        effort=effort.empty_effort(count, basis.dimension, problem.typical_amount),
+        pacer=pacing.empty_pacer(),
+        clock=0,
+        pulls=np.zeros(count),
+        rewards=np.zeros(count),
+    )
+
+
+def predict(
+    problem: Problem,
+    policy: Policy[Any],
+    state: LearnedState,
+    z: FloatArray,
+    input_tokens: float,
+) -> tuple[Beliefs, Prediction]:
+    """What to expect of every arm for a request at coordinates z."""
+    beliefs = policy.beliefs(state.policy, z)
+    latency_s = effort.predicted_latency_s(state.effort, z)
+    amount = effort.predicted_amount(state.effort, z)
+    return beliefs, Prediction(
+        quality=beliefs.mean,
+        quality_sd=beliefs.sd,
+        cost_usd=effort.cost_usd(problem.prices, input_tokens, amount, latency_s),
+        latency_s=latency_s,
+    )
+
+
+def fold(
+    problem: Problem, policy: Policy[Any], state: LearnedState, row: Observation
+) -> LearnedState:
+    """The state after one row of the log. Rows of unknown arms change nothing."""
+    if row.arm not in problem.arms:
+        return state
+    arm = problem.arms.index(row.arm)
+    z = coordinates(state.basis, row.features)
+    if problem.half_life_decisions is not None and row.decision_seq - state.clock >= FADE_EVERY:
+        factor = problem.weight(state.clock, row.decision_seq)
+        state = replace(
+            state,
+            policy=policy.fade(state.policy, factor),
+            effort=effort.faded(state.effort, factor),
+            clock=row.decision_seq,
+        )
+    weight = problem.weight(row.decision_seq, state.clock)
+    changes: dict[str, Any] = {}
+    if row.reward is not None or row.previous_reward is not None:
+        changes["policy"] = policy.update(
+            state.policy,
+            Evidence(arm=arm, z=z, new=row.reward, old=row.previous_reward, weight=weight),
+        )
+        gained = (row.reward is not None) - (row.previous_reward is not None)
+        changes["rewards"] = _raised(state.rewards, arm, float(gained))
+    if row.cost_usd is not None:
+        amount = effort.observed_amount(problem.prices, arm, row.output_tokens, row.cost_usd)
+        changes["effort"] = effort.after_call(
+            state.effort, arm, z, amount=amount, latency_s=row.latency_s, weight=weight
+        )
+        changes["pulls"] = _raised(state.pulls, arm, 1.0)
+    state = replace(state, **changes)
+    if row.cost_usd is not None:
+        pacer = pacing.after_payment(
+            state.pacer, z, row.input_tokens, row.cost_usd, problem.budget_usd
+        )
+        state = replace(state, pacer=pacer)
+        if pacer.paid % pacing.SOLVE_EVERY == 0:
+            state = with_solved_price(problem, policy, state)
+    return state
+
+
+def with_solved_price(problem: Problem, policy: Policy[Any], state: LearnedState) -> LearnedState:
+    """The state with λ solved anew on the pacer's window, under what is now believed."""
+    if problem.budget_usd is None or not state.pacer.window:
+        return state
+    z = np.stack(state.pacer.window)
+    tokens = np.array(state.pacer.window_tokens)[:, None]
+    mean, sd = policy.spread(state.policy, z)
+    latency_s = effort.predicted_latency_s(state.effort, z)
+    amount = effort.predicted_amount(state.effort, z)
+    cost = effort.cost_usd(problem.prices, tokens, amount, latency_s)
+    drawn = mean + sd * pacing.standard_normals(*mean.shape) - problem.value_of_second * latency_s
+    return replace(state, pacer=pacing.solved(state.pacer, drawn, cost, problem.budget_usd))
+
+
+def refit(
+    problem: Problem, policy: Policy[Any], state: LearnedState, rows: LogRows
+) -> LearnedState:
+    """The state with coordinates, noise and scales learned anew from the log's rows.
+
+    Counts, the account and the clock stay; posteriors are those of ``rows`` alone.
+    """
+    basis = fit_basis(rows.features, problem.feature_names, problem.feature_blocks)
+    z = coordinates_of_rows(basis, rows.features)
+    weight = np.array([problem.weight(int(seq), state.clock) for seq in rows.decision_seq])
+    amount = np.where(
+        problem.prices.metered[rows.arm] > 0.0, np.maximum(rows.output_tokens, 1.0), rows.cost_usd
+    )
+
+    def known(values: FloatArray) -> Rows:
+        there = np.isfinite(values)
+        return Rows(z=z[there], arm=rows.arm[there], value=values[there], weight=weight[there])
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_amount = np.log(np.maximum(amount, effort.LEAST_AMOUNT))
+        log_latency = np.log(rows.latency_s)
+    recent = slice(max(rows.arm.size - pacing.WINDOW, 0), None)
+    renewed = replace(
+        state,
+        basis=basis,
+        policy=policy.refit(state.policy, known(rows.reward), basis.groups),
+        effort=effort.refitted(
+            known(log_amount), known(log_latency), basis.groups, problem.typical_amount
+        ),
+        pacer=replace(
+            state.pacer,
+            window=tuple(z[recent]),
+            window_tokens=tuple(float(tokens) for tokens in rows.input_tokens[recent]),
+        ),
+    )
+    return with_solved_price(problem, policy, renewed)
+
+
+def _raised(counts: FloatArray, arm: int, by: float) -> FloatArray:
+    raised = counts.copy()
+    raised[arm] += by
+    return raised

@@ -1,0 +1,116 @@
+"""Find λ, the price of a dollar in quality, from a budget in dollars per request.
+
+The fluid problem on recent contexts: the least λ at which choosing argmax q − λc for each of
+them costs no more than the target. The target is the budget, corrected so that a surplus or
+debt is worked off over a stated number of requests. Expected, not realised, cost drives λ;
+realised cost enters through the account alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import ndtri
+
+from bandit_router.types import FloatArray
+
+WINDOW = 320
+# Requests over which a surplus or debt is worked off.
+HORIZON = 100.0
+SOLVE_EVERY = 8
+_BISECTIONS = 14
+# Irrational steps of a Weyl sequence: even, reproducible stand-ins for random draws.
+_WEYL = np.sqrt(np.array([2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0, 23.0, 29.0, 31.0, 37.0]))
+
+
+@dataclass(frozen=True, slots=True)
+class PacerState:
+    """window: coordinates (d,) of recent requests, newest last; window_tokens: their input.
+
+    account_usd: budget so far minus dollars so far; negative is debt. price_of_dollar: λ.
+    paid: requests paid for.
+    """
+
+    window: tuple[FloatArray, ...]
+    window_tokens: tuple[float, ...]
+    account_usd: float
+    price_of_dollar: float
+    paid: int
+
+
+def empty_pacer() -> PacerState:
+    """A pacer that has seen nothing and forbids nothing."""
+    return PacerState(window=(), window_tokens=(), account_usd=0.0, price_of_dollar=0.0, paid=0)
+
+
+def after_payment(
+    pacer: PacerState,
+    z: FloatArray,
+    input_tokens: float,
+    cost_usd: float,
+    budget_usd: float | None,
+) -> PacerState:
+    """The pacer after one request at coordinates z was paid for; λ is not solved anew here.
+
+    Without a budget (None) the window is kept for reports, and the account stays at zero.
+    """
+    gained_usd = 0.0 if budget_usd is None else budget_usd - cost_usd
+    return PacerState(
+        window=(*pacer.window[-(WINDOW - 1) :], z),
+        window_tokens=(*pacer.window_tokens[-(WINDOW - 1) :], input_tokens),
+        account_usd=pacer.account_usd + gained_usd,
+        price_of_dollar=pacer.price_of_dollar,
+        paid=pacer.paid + 1,
+    )
+
+
+def target_usd(pacer: PacerState, budget_usd: float) -> float:
+    """What the next requests may cost on average, surplus and debt included."""
+    return max(budget_usd + pacer.account_usd / HORIZON, 0.0)
+
+
+def standard_normals(rows: int, arms: int) -> FloatArray:
+    """(rows, arms) fixed, evenly spread stand-ins for normal draws."""
+    steps = _WEYL[np.arange(arms) % _WEYL.size] * (1.0 + np.arange(arms) // _WEYL.size)
+    points = np.outer(np.arange(1, rows + 1), steps) % 1.0
+    return np.asarray(ndtri(np.clip(points, 1e-6, 1.0 - 1e-6)))
+
+
+def solved(
+    pacer: PacerState, quality: FloatArray, cost_usd: FloatArray, budget_usd: float
+) -> PacerState:
+    """The pacer with λ solved for the window. quality, cost_usd: (N, K), as now believed.
+
+    quality should be drawn from the beliefs rather than their means, so that the frontier
+    that λ is read from is the one that a randomised policy walks on.
+    """
+    target = target_usd(pacer, budget_usd)
+    rows = np.arange(quality.shape[0])
+
+    def mean_cost(price: float) -> float:
+        chosen = (quality - price * cost_usd).argmax(axis=1)
+        return float(cost_usd[rows, chosen].mean())
+
+    free = mean_cost(0.0)
+    if free <= target:
+        return replace(pacer, price_of_dollar=0.0)
+    # At this price a whole unit of quality is not worth the smallest relevant cost gap.
+    dearest = cost_usd.max(axis=1) - cost_usd.min(axis=1)
+    high = 4.0 / max(float(np.median(dearest)) * 1e-3, 1e-12)
+    if mean_cost(high) >= target:
+        return replace(pacer, price_of_dollar=high)
+    low = high * 1e-9
+    cost_low, cost_high = mean_cost(low), mean_cost(high)
+    if cost_low <= target:
+        return replace(pacer, price_of_dollar=low)
+    for _ in range(_BISECTIONS):
+        middle = float(np.sqrt(low * high))
+        cost = mean_cost(middle)
+        if cost > target:
+            low, cost_low = middle, cost
+        else:
+            high, cost_high = middle, cost
+    # Between the last two prices cost is taken as linear, so that λ moves smoothly in a gap.
+    share = (cost_low - target) / max(cost_low - cost_high, 1e-300)
+    return replace(pacer, price_of_dollar=low + share * (high - low))

@@ -1,0 +1,47 @@
+"""Probability that each of several independent normals is the largest."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import ndtr
+
+from bandit_router.types import FloatArray
+
+# Quantiles (in standard deviations) that every arm contributes to the common grid.
+_FINE = np.linspace(-3.2, 3.2, 19)
+_COARSE = np.linspace(-3.2, 3.2, 13)
+# Arms whose best 4-sd case is below another's worst hold less than 1e-4 together.
+_REACH = 4.0
+_LEAST_SD = 1e-9
+
+
+def argmax_pmf(mean: FloatArray, sd: FloatArray) -> FloatArray:
+    """P(arm k is the argmax) for U_k ~ N(mean_k, sd_k²), independent. Shapes (K,) -> (K,).
+
+    K = 2 in closed form; otherwise ∫ Π_{j≠k} Φ_j dΦ_k by the trapezoid rule on one common
+    grid made of every arm's own quantiles, so that sharp and wide arms are both resolved.
+    Rows are normalised; the error against the exact integral is below 5e-3.
+    """
+    count = mean.size
+    if count == 1:
+        return np.ones(1)
+    sd = np.maximum(sd, _LEAST_SD)
+    if count == 2:
+        gap = (mean[0] - mean[1]) / np.sqrt(sd[0] * sd[0] + sd[1] * sd[1])
+        first = ndtr(gap)
+        return np.array([first, 1.0 - first])
+    low = mean - _REACH * sd
+    alive = np.flatnonzero(mean + _REACH * sd >= low.max())
+    if alive.size < count:
+        pmf = np.zeros(count)
+        pmf[alive] = argmax_pmf(mean[alive], sd[alive])
+        return pmf
+    nodes = _FINE if count <= 4 else _COARSE
+    grid = (mean[:, None] + sd[:, None] * nodes).ravel()
+    grid.sort()
+    grid = grid[max(int(grid.searchsorted(low.max())) - 1, 0) :]
+    below = ndtr((grid - mean[:, None]) / sd[:, None])
+    np.maximum(below, 1e-200, out=below)
+    others = below.prod(axis=0) / below
+    mass = ((below[:, 1:] - below[:, :-1]) * (others[:, 1:] + others[:, :-1])).sum(axis=1)
+    return np.asarray(mass / mass.sum())

@@ -1,0 +1,96 @@
+"""What a policy is: pure functions over an immutable state, and what they are handed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from bandit_router.types import BoolArray, FloatArray, IntArray
+
+State = TypeVar("State")
+
+
+@dataclass(frozen=True, slots=True)
+class Beliefs:
+    """Mean and sd of every arm's expected quality for one request; both (K,)."""
+
+    mean: FloatArray
+    sd: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a policy knows of a request.
+
+    z: (d,) coordinates. beliefs: the policy's own, for these coordinates.
+    penalty: (K,) λ·cost + μ·latency as predicted, in units of quality.
+    """
+
+    z: FloatArray
+    beliefs: Beliefs
+    penalty: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One change in what is known of an arm's quality at coordinates z.
+
+    new, old: the reward now and before; None where there is or was none. weight: how much the
+    row still counts, by the age of its decision.
+    """
+
+    arm: int
+    z: FloatArray
+    new: float | None
+    old: float | None
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The log as arrays, for a fit from scratch.
+
+    z: (N, d). arm: (N,). value: (N,). weight: (N,).
+    """
+
+    z: FloatArray
+    arm: IntArray
+    value: FloatArray
+    weight: FloatArray
+
+
+class Policy(Protocol[State]):
+    """Chooses among eligible arms by probability.
+
+    ``pmf`` returns (K,): non-negative, sums to one, zero outside ``eligible``. No function has
+    a clock, a generator, or memory other than the state it is handed, which it leaves as it was.
+    ``spread`` gives, for (N, d) coordinates, the mean and sd (N, K) of the qualities that the
+    policy in effect chooses by, for the pacer. ``arrays`` and ``from_arrays`` carry the state
+    through a snapshot without loss.
+    """
+
+    @property
+    def name(self) -> str: ...
+    def init(self, arm_count: int, dimension: int) -> State: ...
+    def beliefs(self, state: State, z: FloatArray) -> Beliefs: ...
+    def spread(self, state: State, z: FloatArray) -> tuple[FloatArray, FloatArray]: ...
+    def pmf(self, state: State, context: Context, eligible: BoolArray) -> FloatArray: ...
+    def update(self, state: State, evidence: Evidence) -> State: ...
+    def fade(self, state: State, factor: float) -> State: ...
+    def refit(self, state: State, rows: Rows, groups: FloatArray) -> State: ...
+    def arrays(self, state: State) -> Mapping[str, FloatArray]: ...
+    def from_arrays(self, arrays: Mapping[str, FloatArray]) -> State: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyOptions:
+    """What the configuration says of a policy, with model names turned into indices.
+
+    fixed_arm: index of ``policy.model``, or -1. sampling_scale: factor on the posterior sd.
+    """
+
+    fixed_arm: int = -1
+    epsilon: float = 0.1
+    sampling_scale: float = 0.3
+    confidence: float = 1.0

@@ -1,0 +1,175 @@
+"""Bayesian linear regression kept as weighted sums, with its posterior beside them.
+
+The sums are the state; mean and covariance follow from them. Because the sums are sums, the
+posterior does not depend on the order in which rows arrive, a revision is an addition, and a
+retraction is exact. Forgetting is by the age of the decision a row belongs to, towards the
+prior: ``A(t) = A₀ + Σᵢ γ^(t−tᵢ) xᵢxᵢᵀ / σ²``, the fixed-point form of
+``A ← γA + (1−γ)A₀ + xxᵀ/σ²``; it cannot wind up, since A₀ is never discounted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.linalg import blas, lapack
+
+from bandit_router.types import FloatArray
+
+# Updates between two factorisations: rank-one steps drift by rounding, this bounds the drift.
+REFRESH_EVERY = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """N(mean, diag(1 / precision)) on the weights, and the noise variance of one row.
+
+    mean, precision: (d,). noise: σ², the variance of y given x.
+    """
+
+    mean: FloatArray
+    precision: FloatArray
+    noise: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Weighted sufficient statistics of rows (x, y, w).
+
+    gram: (d, d) Fortran order, lower triangle of Σ w xxᵀ (the upper is not kept up).
+    moment: (d,) Σ w y x. square: Σ w y². total: Σ w y. weight: Σ w.
+    """
+
+    gram: FloatArray
+    moment: FloatArray
+    square: float
+    total: float
+    weight: float
+
+    @staticmethod
+    def empty(dimension: int) -> Sums:
+        """Sums of no rows."""
+        return Sums(
+            gram=np.zeros((dimension, dimension), order="F"),
+            moment=np.zeros(dimension),
+            square=0.0,
+            total=0.0,
+            weight=0.0,
+        )
+
+    @staticmethod
+    def of(x: FloatArray, y: FloatArray, w: FloatArray) -> Sums:
+        """Sums of many rows at once. x: (n, d), y: (n,), w: (n,)."""
+        weighted = x * w[:, None]
+        return Sums(
+            gram=np.asfortranarray(weighted.T @ x),
+            moment=weighted.T @ y,
+            square=float(w @ (y * y)),
+            total=float(w @ y),
+            weight=float(w.sum()),
+        )
+
+    def plus(self, x: FloatArray, y: float, w: float) -> Sums:
+        """These sums with one more row; a negative w takes a row out again."""
+        return Sums(
+            gram=blas.dsyr(w, x, lower=1, a=self.gram),
+            moment=self.moment + (w * y) * x,
+            square=self.square + w * y * y,
+            total=self.total + w * y,
+            weight=self.weight + w,
+        )
+
+    def revised(self, x: FloatArray, y_old: float, y_new: float, w: float) -> Sums:
+        """These sums with one row's y replaced."""
+        return replace(
+            self,
+            moment=self.moment + (w * (y_new - y_old)) * x,
+            square=self.square + w * (y_new * y_new - y_old * y_old),
+            total=self.total + w * (y_new - y_old),
+        )
+
+    def scaled(self, factor: float) -> Sums:
+        """These sums with every weight multiplied by ``factor``."""
+        return Sums(
+            gram=self.gram * factor,
+            moment=self.moment * factor,
+            square=self.square * factor,
+            total=self.total * factor,
+            weight=self.weight * factor,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """Belief about one arm's weights: N(mean, covariance).
+
+    mean: (d,). covariance: (d, d) Fortran order, lower triangle only. stale: rank-one steps
+    since the covariance was last factorised from the sums.
+    """
+
+    sums: Sums
+    mean: FloatArray
+    covariance: FloatArray
+    stale: int
+
+
+def from_sums(sums: Sums, prior: Prior) -> Posterior:
+    """The exact posterior of ``sums`` under ``prior``, by a Cholesky factorisation."""
+    precision = sums.gram * (1.0 / prior.noise)
+    diagonal = np.einsum("ii->i", precision)
+    diagonal += prior.precision
+    factor, failed = lapack.dpotrf(precision, lower=1, overwrite_a=1, clean=0)
+    if failed:
+        # A retraction can leave the sums indefinite by rounding; a jitter of the size of the
+        # rounding error mends that and nothing else.
+        precision = sums.gram * (1.0 / prior.noise)
+        diagonal = np.einsum("ii->i", precision)
+        diagonal += prior.precision + 1e-9 * (1.0 + np.abs(diagonal))
+        factor, failed = lapack.dpotrf(precision, lower=1, overwrite_a=1, clean=0)
+        if failed:
+            raise FloatingPointError(
+                f"precision matrix of {sums.weight:g} weighted rows is not positive definite"
+            )
+    covariance, _ = lapack.dpotri(factor, lower=1)
+    right = prior.precision * prior.mean + sums.moment / prior.noise
+    mean = blas.dsymv(1.0, covariance, right, lower=1)
+    return Posterior(sums=sums, mean=mean, covariance=covariance, stale=0)
+
+
+def with_row(posterior: Posterior, prior: Prior, x: FloatArray, y: float, w: float) -> Posterior:
+    """The posterior after one more row of weight w > 0, by Sherman–Morrison."""
+    sums = posterior.sums.plus(x, y, w)
+    if posterior.stale >= REFRESH_EVERY:
+        return from_sums(sums, prior)
+    gain = blas.dsymv(1.0, posterior.covariance, x, lower=1)
+    scale = w / (prior.noise + w * float(x @ gain))
+    residual = y - float(x @ posterior.mean)
+    return Posterior(
+        sums=sums,
+        mean=posterior.mean + (scale * residual) * gain,
+        covariance=blas.dsyr(-scale, gain, lower=1, a=posterior.covariance),
+        stale=posterior.stale + 1,
+    )
+
+
+def with_revision(
+    posterior: Posterior, prior: Prior, x: FloatArray, y_old: float, y_new: float, w: float
+) -> Posterior:
+    """The posterior after one row's y is replaced; the covariance does not change."""
+    gain = blas.dsymv(w * (y_new - y_old) / prior.noise, posterior.covariance, x, lower=1)
+    return replace(
+        posterior,
+        sums=posterior.sums.revised(x, y_old, y_new, w),
+        mean=posterior.mean + gain,
+    )
+
+
+def without_row(posterior: Posterior, prior: Prior, x: FloatArray, y: float, w: float) -> Posterior:
+    """The posterior as if the row had never come; factorised afresh, since downdates drift."""
+    return from_sums(posterior.sums.plus(x, y, -w), prior)
+
+
+def mean_and_variance(posterior: Posterior, x: FloatArray) -> tuple[float, float]:
+    """Mean and variance of xᵀθ (not of y: the noise is left out)."""
+    spread = blas.dsymv(1.0, posterior.covariance, x, lower=1)
+    return float(x @ posterior.mean), float(x @ spread)

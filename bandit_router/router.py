@@ -1,0 +1,182 @@
+"""Choose a model for a request: features, eligibility, policy, draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+
+from bandit_router.activity import ActivityLog
+from bandit_router.choice import draw, one_hot, uniform_for
+from bandit_router.config import ExplorationConfig, ModelConfig, RouterConfig
+from bandit_router.cooldowns import Cooldowns
+from bandit_router.effort import Prices
+from bandit_router.eligibility import check_known, eligible_models
+from bandit_router.errors import ConfigError
+from bandit_router.exploration import no_exploration
+from bandit_router.learning import LearnedState, Problem
+from bandit_router.policies import Policy, PolicyOptions, build_policy
+from bandit_router.prices import estimate_input_tokens
+from bandit_router.protocols import FeatureExtractor
+from bandit_router.selection import Selection, select
+from bandit_router.types import BoolArray, Decision, MaskReason, Mode, RoutingRequest
+
+# Utilities closer than this are a tie, broken by reliability.
+UTILITY_TIE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The learned state in use, and the version of the snapshot that holds it."""
+
+    version: int
+    state: LearnedState
+
+
+def problem_of(config: RouterConfig, extractor: FeatureExtractor) -> Problem:
+    """What the learner is told of the configuration. Every model is an arm; a last resort is
+    never eligible, but what it answers is learned from."""
+    return Problem(
+        arms=tuple(model.name for model in config.models),
+        feature_names=extractor.names,
+        feature_blocks=extractor.blocks,
+        prices=Prices(
+            input_usd=np.array([m.input_usd_per_million for m in config.models]) / 1e6,
+            output_usd=np.array([m.output_usd_per_million for m in config.models]) / 1e6,
+            second_usd=np.array([m.usd_per_hour for m in config.models]) / 3600.0,
+        ),
+        budget_usd=config.policy.budget_usd_per_request,
+        value_of_second=config.policy.value_of_second,
+        half_life_decisions=config.policy.half_life_decisions,
+    )
+
+
+def policy_of(config: RouterConfig) -> Policy[Any]:
+    """The configured policy. Raises ConfigError for an unknown one."""
+    names = [model.name for model in config.models]
+    fixed = names.index(config.policy.model) if config.policy.model in names else -1
+    return build_policy(
+        config.policy.name, PolicyOptions(fixed_arm=fixed, epsilon=config.policy.epsilon)
+    )
+
+
+class Router:
+    """Decides; holds no state but the serving snapshot, cool-downs and recent activity."""
+
+    def __init__(
+        self,
+        config: RouterConfig,
+        extractor: FeatureExtractor,
+        problem: Problem,
+        policy: Policy[Any],
+        serving: Serving,
+        *,
+        cooldowns: Cooldowns,
+        activity: ActivityLog,
+        secret: bytes,
+    ) -> None:
+        if problem.arms != tuple(model.name for model in config.models):
+            raise ConfigError("the problem's arms are not the configured models, in their order")
+        self._models: tuple[ModelConfig, ...] = config.models
+        self._exploration: ExplorationConfig = config.exploration
+        self._last_resorts = tuple(model.name for model in config.last_resorts)
+        self._chain_length = config.fallback.max_models
+        self._keep_prompts = config.store.keep_prompts
+        self._extractor = extractor
+        self._problem = problem
+        self._policy = policy
+        self._cooldowns = cooldowns
+        self._activity = activity
+        self._secret = secret
+        self.serving = serving
+
+    def decide(
+        self,
+        request: RoutingRequest,
+        *,
+        decision_id: UUID,
+        now: datetime,
+        dry_run: bool = False,
+    ) -> Decision:
+        """Choose a model. dry_run: leave no trace in the counts that forced looks go by.
+
+        Raises UnknownModel, or NoEligibleModel where constraints leave nothing.
+        """
+        serving = self.serving
+        features = self._extractor.extract(request)
+        input_tokens = estimate_input_tokens(request.messages)
+        if request.override is not None:
+            check_known((request.override,), self._models, param="model")
+            eligible = np.ones(len(self._models), dtype=np.bool_)
+            masked: dict[str, MaskReason] = {}
+        else:
+            eligible, masked = eligible_models(
+                self._models, request, input_tokens, self._is_cooling
+            )
+        now_s = now.timestamp()
+        selection = select(
+            self._problem,
+            self._policy,
+            serving.state,
+            features.astype(np.float64),
+            input_tokens,
+            eligible,
+            self._exploration,
+            None if request.override is not None else self._activity.at(now_s),
+        )
+        if request.override is not None:
+            mode, arm = Mode.OVERRIDE, self._problem.arms.index(request.override)
+            pmf, exploration = one_hot(arm, eligible.size), no_exploration(eligible.size)
+            fallbacks: tuple[str, ...] = ()
+        else:
+            mode, pmf, exploration = Mode.POLICY, selection.pmf, selection.exploration
+            arm = draw(pmf, uniform_for(decision_id, self._secret))
+            fallbacks = self._fallbacks(selection, eligible, arm)
+        if not dry_run:
+            looked = exploration.look_arm == arm
+            cost_usd = float(selection.prediction.cost_usd[arm])
+            self._activity.pulled(now_s, arm, cost_usd if looked else 0.0)
+        return Decision(
+            id=decision_id,
+            created_at=now,
+            tenant=request.tenant,
+            session_id=request.session_id,
+            mode=mode,
+            arms=self._problem.arms,
+            eligible=eligible,
+            masked=masked,
+            pmf=pmf,
+            chosen=self._problem.arms[arm],
+            propensity=float(pmf[arm]),
+            fallbacks=fallbacks,
+            features=features,
+            extractor_version=self._extractor.version,
+            input_tokens=input_tokens,
+            policy=self._policy.name,
+            snapshot_version=serving.version,
+            price_of_dollar=serving.state.pacer.price_of_dollar,
+            price_of_second=self._problem.value_of_second,
+            exploration=exploration,
+            prediction=selection.prediction,
+            metadata=request.metadata,
+            prompt=list(request.messages) if self._keep_prompts else None,
+        )
+
+    def _is_cooling(self, name: str) -> bool:
+        return self._cooldowns.cooling(name) is not None
+
+    def _fallbacks(self, selection: Selection, eligible: BoolArray, arm: int) -> tuple[str, ...]:
+        """The other eligible models by utility, then reliability; last resorts at the end."""
+        names = self._problem.arms
+        others = [k for k in range(len(names)) if eligible[k] and k != arm]
+        others.sort(
+            key=lambda k: (
+                -round(float(selection.utility[k]) / UTILITY_TIE),
+                -self._cooldowns.reliability(names[k]),
+            )
+        )
+        kept = [names[k] for k in others[: self._chain_length - 1]]
+        return (*kept, *self._last_resorts)

@@ -1,0 +1,89 @@
+"""One decision's mathematics: from features to the pmf that is drawn from and logged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bandit_router.basis import coordinates
+from bandit_router.choice import masked, mix
+from bandit_router.config import ExplorationConfig
+from bandit_router.exploration import Activity, explored
+from bandit_router.learning import LearnedState, Problem, predict
+from bandit_router.policies.base import Context, Policy
+from bandit_router.types import BoolArray, Exploration, FloatArray, Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The pmf of one decision and what it was made of; arrays (K,).
+
+    utility: predicted quality − λ·cost − μ·latency, by which fallbacks are ordered.
+    """
+
+    pmf: FloatArray
+    utility: FloatArray
+    prediction: Prediction
+    exploration: Exploration
+
+
+def select(
+    problem: Problem,
+    policy: Policy[Any],
+    state: LearnedState,
+    features: FloatArray,
+    input_tokens: float,
+    eligible: BoolArray,
+    config: ExplorationConfig,
+    activity: Activity | None,
+) -> Selection:
+    """Beliefs, penalty, policy, exploration: everything up to the draw.
+
+    features: (n,) float64. eligible: (K,) with at least one True.
+    """
+    z = coordinates(state.basis, features)
+    beliefs, prediction = predict(problem, policy, state, z, input_tokens)
+    penalty = penalty_of(prediction, state.pacer.price_of_dollar, problem.value_of_second)
+    pmf = policy.pmf(state.policy, Context(z=z, beliefs=beliefs, penalty=penalty), eligible)
+    exploration = explored(config, pmf, prediction.cost_usd, eligible, activity)
+    return Selection(
+        pmf=mix(pmf, exploration),
+        utility=beliefs.mean - penalty,
+        prediction=prediction,
+        exploration=exploration,
+    )
+
+
+def recomputed_pmf(
+    problem: Problem,
+    policy: Policy[Any],
+    state: LearnedState,
+    features: FloatArray,
+    eligible: BoolArray,
+    prediction: Prediction,
+    *,
+    price_of_dollar: float,
+    price_of_second: float,
+    exploration: Exploration,
+) -> FloatArray:
+    """The pmf that a logged decision should have had, from its snapshot and stored features.
+
+    prediction: as logged; only its cost and latency are used, since they follow from list
+    prices, which may have changed since.
+    """
+    z = coordinates(state.basis, features)
+    beliefs = policy.beliefs(state.policy, z)
+    penalty = penalty_of(prediction, price_of_dollar, price_of_second)
+    pmf = policy.pmf(state.policy, Context(z=z, beliefs=beliefs, penalty=penalty), eligible)
+    return masked(mix(pmf, exploration), eligible)
+
+
+def penalty_of(
+    prediction: Prediction, price_of_dollar: float, price_of_second: float
+) -> FloatArray:
+    """(K,) what each arm's dollars and seconds cost in quality."""
+    return np.asarray(
+        price_of_dollar * prediction.cost_usd + price_of_second * prediction.latency_s
+    )

@@ -1,0 +1,124 @@
+"""The learned state as bytes and back: an npz archive of named arrays, never a pickle."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bandit_router.basis import Basis
+from bandit_router.effort import EffortState
+from bandit_router.errors import SnapshotError
+from bandit_router.learning import LearnedState, Problem
+from bandit_router.pacing import PacerState
+from bandit_router.policies.base import Policy
+from bandit_router.snapshot_arrays import bank_arrays, bank_from_arrays
+from bandit_router.types import FloatArray
+
+FORMAT = 1
+
+
+def to_bytes(problem: Problem, policy: Policy[Any], state: LearnedState) -> bytes:
+    """The state as an npz archive."""
+    window = state.pacer.window
+    arrays: dict[str, FloatArray] = {
+        "basis.shift": state.basis.shift,
+        "basis.matrix": state.basis.matrix,
+        "basis.groups": state.basis.groups,
+        "effort.smearing": state.effort.smearing,
+        "pacer.window": np.stack(window) if window else np.zeros((0, state.basis.dimension)),
+        "pacer.window_tokens": np.array(state.pacer.window_tokens),
+        "pacer.scalars": np.array(
+            [state.pacer.account_usd, state.pacer.price_of_dollar, float(state.pacer.paid)]
+        ),
+        "counts.pulls": state.pulls,
+        "counts.rewards": state.rewards,
+        "counts.clock": np.array([float(state.clock)]),
+    }
+    for prefix, part in (
+        ("policy", policy.arrays(state.policy)),
+        ("amount", bank_arrays(state.effort.amount)),
+        ("latency", bank_arrays(state.effort.latency)),
+    ):
+        arrays.update({f"{prefix}.{name}": array for name, array in part.items()})
+    meta = {
+        "format": FORMAT,
+        "policy": policy.name,
+        "arms": problem.arms,
+        "features": problem.feature_names,
+        "coordinates": state.basis.names,
+    }
+    text = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
+    out = io.BytesIO()
+    np.savez(out, meta=text, **arrays)  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+def from_bytes(problem: Problem, policy: Policy[Any], payload: bytes) -> LearnedState:
+    """The state back, bit for bit.
+
+    Raises SnapshotError when the archive is damaged or was made for other models, features or
+    another policy: the caller then fits anew from the log.
+    """
+    try:
+        with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
+            arrays: dict[str, Any] = dict(archive)
+        meta = json.loads(arrays.pop("meta").tobytes())
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise SnapshotError(f"the snapshot cannot be read: {error}") from error
+    _check_fits(meta, problem, policy)
+    account_usd, price_of_dollar, paid = arrays["pacer.scalars"]
+    return LearnedState(
+        basis=Basis(
+            shift=arrays["basis.shift"],
+            matrix=arrays["basis.matrix"],
+            groups=arrays["basis.groups"],
+            names=tuple(meta["coordinates"]),
+        ),
+        policy=policy.from_arrays(_part(arrays, "policy")),
+        effort=EffortState(
+            amount=bank_from_arrays(_part(arrays, "amount")),
+            latency=bank_from_arrays(_part(arrays, "latency")),
+            smearing=arrays["effort.smearing"],
+        ),
+        pacer=PacerState(
+            window=tuple(arrays["pacer.window"]),
+            window_tokens=tuple(float(tokens) for tokens in arrays["pacer.window_tokens"]),
+            account_usd=float(account_usd),
+            price_of_dollar=float(price_of_dollar),
+            paid=int(paid),
+        ),
+        clock=int(arrays["counts.clock"][0]),
+        pulls=arrays["counts.pulls"],
+        rewards=arrays["counts.rewards"],
+    )
+
+
+def _part(arrays: Mapping[str, FloatArray], prefix: str) -> dict[str, FloatArray]:
+    start = f"{prefix}."
+    return {
+        key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)
+    }
+
+
+def _check_fits(meta: Mapping[str, Any], problem: Problem, policy: Policy[Any]) -> None:
+    for what, found, wanted in (
+        ("format", meta.get("format"), FORMAT),
+        ("policy", meta.get("policy"), policy.name),
+        ("models", meta.get("arms"), list(problem.arms)),
+        ("features", meta.get("features"), list(problem.feature_names)),
+    ):
+        if found != wanted:
+            raise SnapshotError(
+                f"the snapshot was made for other {what} ({_short(found)}, now "
+                f"{_short(wanted)}); fit anew from the log"
+            )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
