@@ -180,11 +180,13 @@ def refit(
 ) -> LearnedState:
     """The state with coordinates, noise and scales learned anew from the log's rows.
 
-    Counts, the account and the clock stay; posteriors are those of ``rows`` alone.
+    The account stays, and so do the counts unless they are empty; posteriors are those of
+    ``rows`` alone.
     """
+    clock = max(state.clock, int(rows.decision_seq.max()))
     basis = fit_basis(rows.features, problem.feature_names, problem.feature_blocks)
     z = coordinates_of_rows(basis, rows.features)
-    weight = np.array([problem.weight(int(seq), state.clock) for seq in rows.decision_seq])
+    weight = np.array([problem.weight(int(seq), clock) for seq in rows.decision_seq])
     amount = np.where(
         problem.prices.metered[rows.arm] > 0.0, np.maximum(rows.output_tokens, 1.0), rows.cost_usd
     )
@@ -196,6 +198,9 @@ def refit(
     with np.errstate(divide="ignore", invalid="ignore"):
         log_amount = np.log(np.maximum(amount, effort.LEAST_AMOUNT))
         log_latency = np.log(rows.latency_s)
+    count = len(problem.arms)
+    pulls = np.bincount(rows.arm[np.isfinite(rows.cost_usd)], minlength=count)
+    rewards = np.bincount(rows.arm[np.isfinite(rows.reward)], minlength=count)
     recent = slice(max(rows.arm.size - pacing.WINDOW, 0), None)
     renewed = replace(
         state,
@@ -209,6 +214,9 @@ def refit(
             window=tuple(z[recent]),
             window_tokens=tuple(float(tokens) for tokens in rows.input_tokens[recent]),
         ),
+        clock=clock,
+        pulls=state.pulls if state.pulls.any() else pulls.astype(np.float64),
+        rewards=state.rewards if state.rewards.any() else rewards.astype(np.float64),
     )
     return with_solved_price(problem, policy, renewed)
 
