@@ -51,7 +51,7 @@ format: $(VENV)/.dev ## Format the code and repair what ruff can
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev ## Print the speed of one decision and one update
-	$(PY) -m pytest simulations/benchmarks --benchmark-only $(ARGS)
+	$(PY) -m pytest -o python_files="*.py" simulations/benchmarks --benchmark-only $(ARGS)
 
 lock: ## Pin the requirements anew (needs uv); LOCK_ARGS=--upgrade moves to the newest
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }

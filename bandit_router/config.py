@@ -63,7 +63,7 @@ class ModelConfig(Section):
         if self.provider is ProviderKind.OPENAI_COMPATIBLE and not self.base_url:
             raise ValueError(
                 f"model '{self.name}' needs base_url, for example "
-                "base_url = \"https://api.example.com/v1\""
+                'base_url = "https://api.example.com/v1"'
             )
         if self.base_url and not self.base_url.startswith(("http://", "https://")):
             raise ValueError(
