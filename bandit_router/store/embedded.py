@@ -31,6 +31,7 @@ from bandit_router.store.postgres_files import (
     accepts_connections,
     check_traversable,
     check_version,
+    disown_pid_file,
     is_postmaster_of,
     major_version,
     packaged_binaries,
@@ -44,6 +45,7 @@ SUPERUSER = "bandit_router"
 PORT = 5432
 # sun_path holds 108 bytes, the last of them a zero.
 SOCKET_PATH_LIMIT = 107
+STILL_IN_USE = "is still in use"
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
 ROOT_DATA_DIR = Path("/var/lib/bandit-router")
 
@@ -178,8 +180,7 @@ class EmbeddedPostgres:
         self.stop()
 
     def _make_folder(self, user: ServerUser | None) -> None:
-        if not self.data_dir.exists():
-            self.data_dir.mkdir(parents=True, mode=0o755 if user else 0o700)
+        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o755 if user else 0o700)
         if user:
             check_traversable(self.data_dir)
         self.folder.mkdir(mode=0o700, exist_ok=True)
@@ -212,8 +213,7 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + self._start_timeout_s
         while (found := read_pid_file(self.cluster)) is not None:
             if not is_postmaster_of(found.pid, self.cluster):
-                # Postgres refuses a stale file whose number now belongs to another process.
-                (self.cluster / "postmaster.pid").unlink(missing_ok=True)
+                disown_pid_file(self.cluster, os.getpid())
                 return False
             if found.socket_dir and accepts_connections(
                 found.socket_dir / f".s.PGSQL.{PORT}", SUPERUSER, DATABASE
@@ -279,7 +279,12 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + self._start_timeout_s
         socket_path = socket_dir / f".s.PGSQL.{PORT}"
         while not accepts_connections(socket_path, SUPERUSER, DATABASE):
-            if process.poll() is not None or time.monotonic() > deadline:
+            exited, late = process.poll() is not None, time.monotonic() > deadline
+            if exited and not late and STILL_IN_USE in self._log_tail():
+                # Children of a killed server are on their way out; Postgres rightly waits.
+                time.sleep(0.1)
+                process = self._spawn(command)
+            elif exited or late:
                 process.kill()
                 raise EmbeddedPostgresError(
                     f"Postgres did not start on {self.cluster}: {self._log_tail()}; "

@@ -151,6 +151,19 @@ def read_pid_file(cluster: Path) -> PidFile | None:
     return PidFile(abs(int(lines[0])), Path(socket_dir) if socket_dir else None)
 
 
+def disown_pid_file(cluster: Path, parent: int) -> None:
+    """Make a stale pid file name the future server's parent, which Postgres knows is no server.
+
+    Postgres refuses a file whose number now belongs to a stranger. Taking the file away would
+    also take its check that no child of the dead server still writes to the data.
+    """
+    path = cluster / "postmaster.pid"
+    lines = path.read_text().splitlines(keepends=True)
+    with path.open("r+") as handle:
+        handle.write("".join([f"{parent}\n", *lines[1:]]))
+        handle.truncate()
+
+
 def is_postmaster_of(pid: int, cluster: Path) -> bool:
     """Whether that process is alive and a Postgres on that data folder."""
     process = Path("/proc") / str(pid)
