@@ -18,6 +18,15 @@ DRIVER = "postgresql+asyncpg"
 # Classes 08 (connection), 53 (too many connections, disk or memory out), 57P (shutting down).
 UNAVAILABLE_STATES = ("08", "53", "57P")
 CONNECT_TIMEOUT_S = 10.0
+# How a connection outside the pool can fail; the driver answers a call that races with the
+# server's farewell by an InternalClientError.
+LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 
 
 def database_url(url: str) -> URL:

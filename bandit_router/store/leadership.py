@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from bandit_router.store.engine import driver_connection, store_errors
+from bandit_router.store.engine import LOST, driver_connection, store_errors
 
 LEARNER_LOCK = 0x62616E64_6C656172  # "bandlear"
 CHECK_TIMEOUT_S = 5.0
@@ -48,7 +48,7 @@ class LeaderLock:
             return False
         try:
             await connection.fetchval("SELECT 1", timeout=CHECK_TIMEOUT_S)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except LOST:
             self._connection = None
             connection.terminate()
             return False
@@ -61,6 +61,6 @@ class LeaderLock:
             return
         try:
             await connection.close(timeout=CHECK_TIMEOUT_S)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except LOST:
             # The server frees the lock with the connection, however that ends.
             connection.terminate()

@@ -11,7 +11,7 @@ import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bandit_router.errors import StoreUnavailable
-from bandit_router.store.engine import driver_connection
+from bandit_router.store.engine import LOST, driver_connection
 
 RECONNECT_S = 0.5
 
@@ -78,7 +78,7 @@ class Notifications:
         try:
             for channel in self._channels:
                 await connection.add_listener(channel, self._hear)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except LOST as error:
             connection.terminate()
             raise StoreUnavailable(f"the database went away while listening: {error}") from error
         self._connection = connection

@@ -75,21 +75,33 @@ def reachable_binaries(binaries: Path, data_dir: Path, user: ServerUser | None) 
     """The binaries where the server's user can run them: a copy, if a folder above is closed.
 
     An environment below root's home (0700) is invisible to ``nobody``. The copy is made once
-    per version and costs about 60 MB.
+    per version and costs about 40 MB.
     """
     binaries = binaries.resolve()
     if user is None or closed_folder(binaries) is None:
         return binaries
     check_traversable(data_dir)
-    version = _version_line(binaries).split()[-1]
-    copy = data_dir / f"postgres-{version}"
+    installed, package = binaries.parent, binaries.parent.parent
+    copy = data_dir / f"postgres-{_version_line(binaries).split()[-1]}"
     if not copy.exists():
-        unfinished = data_dir / f"postgres-{version}.unfinished"
+        unfinished = copy.with_name(f"{copy.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(binaries.parent, unfinished, symlinks=True)
-        unfinished.chmod(0o755)
+        shutil.copytree(installed, unfinished / package.name / installed.name, symlinks=True)
+        # The wheel keeps shared libraries beside the package, found by a relative path.
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, unfinished / libraries.name, symlinks=True)
+        _open_to_all(unfinished)
         unfinished.rename(copy)
-    return copy / "bin"
+    return copy / package.name / installed.name / binaries.name
+
+
+def _open_to_all(folder: Path) -> None:
+    """Let everyone read what is there, and enter and run what its owner can."""
+    for path in [folder, *folder.rglob("*")]:
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | 0o444 | (0o111 if mode & 0o100 else 0))
 
 
 def closed_folder(path: Path) -> Path | None:

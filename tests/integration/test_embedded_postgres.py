@@ -326,9 +326,13 @@ def test_an_ordinary_user_needs_nothing_set_up(open_folder: Path) -> None:
 def test_binaries_in_a_closed_folder_are_copied_for_the_servers_user(open_folder: Path) -> None:
     closed = open_folder / "closed"
     closed.mkdir(mode=0o700)
-    hidden = closed / "pginstall18"
-    shutil.copytree(packaged_binaries().parent, hidden, symlinks=True)
-    with EmbeddedPostgres(open_folder, binaries=hidden / "bin") as server:
+    package = packaged_binaries().parent.parent
+    for part in (package / "pginstall18", package.with_name(f"{package.name}.libs")):
+        if part.exists():
+            place = closed / part.relative_to(package.parent)
+            shutil.copytree(part, place, symlinks=True)
+    binaries = closed / package.name / "pginstall18" / "bin"
+    with EmbeddedPostgres(open_folder, binaries=binaries) as server:
         assert ask(server.url, "SELECT 1") == 1
     copied = any(open_folder.glob("postgres-18.*"))
     assert copied == (server_user() is not None)

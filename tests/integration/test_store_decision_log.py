@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from store_samples import make_attempt, make_decision, make_outcome
 
 from bandit_router.errors import StoreError, StoreUnavailable, UnknownDecision
+from bandit_router.store import migrate
 from bandit_router.store.decision_log import PostgresDecisionLog
+from bandit_router.store.embedded import EmbeddedPostgres
+from bandit_router.store.engine import make_engine
 from bandit_router.store.inspection_store import DecisionDetail, InspectionStore
 from bandit_router.store.learner_store import START, PostgresLearnerStore
 from bandit_router.types import AttemptStatus, Decision
@@ -187,3 +191,22 @@ async def test_cut_connections_are_replaced_without_the_caller_noticing(
         decision = make_decision()
         await log.record_decision(decision)
     assert await PostgresLearnerStore(engine).decision(decision.id) is not None
+
+
+@pytest.mark.asyncio
+async def test_a_database_that_goes_is_reported_and_met_again(open_folder: Path) -> None:
+    server = EmbeddedPostgres(open_folder).start()
+    await migrate.upgrade(server.url)
+    engine = make_engine(server.url)
+    decision = make_decision()
+    async with PostgresDecisionLog(engine, retry_delays_s=(0.01, 0.02)) as log:
+        await log.record_decision(make_decision())
+        server.stop()
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="no database at"):
+                await log.record_decision(decision)
+        server.start()
+        await log.record_decision(decision)
+    assert await PostgresLearnerStore(engine).decision(decision.id) is not None
+    await engine.dispose()
+    server.stop()
