@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from datetime import UTC, datetime
 
+import aiohttp
 import pytest
 from chain_setup import BODY, call_of, http_model, provider_at
 from misbehaving import (
@@ -191,12 +192,28 @@ async def test_no_connection_sends_on_to_the_next_model_at_once(streamed):
             server.base_url.replace("http://", "https://"),
         ):
             async with provider_at(url) as provider:
-                patience = call_of(first_token_timeout_s=5.0)
+                # More than the provider's own limit for connecting, which bounds slow DNS too.
+                patience = call_of(first_token_timeout_s=LONG_S, timeout_s=LONG_S)
                 with pytest.raises(ProviderError) as caught:
                     await ask(provider, patience, streamed=streamed)
             error = caught.value
             assert error.status is S.CONNECT_ERROR, url
             assert (error.retry, error.next_model) == (False, True)
+
+
+@pytest.mark.asyncio
+async def test_failed_connection_is_not_taken_for_a_stale_one(monkeypatch):
+    asked = []
+
+    async def resolve(_self: object, host: str, *_: object, **__: object) -> list[object]:
+        asked.append(host)
+        raise OSError(-2, "Name or service not known")
+
+    monkeypatch.setattr(aiohttp.ThreadedResolver, "resolve", resolve)
+    monkeypatch.setattr(aiohttp.AsyncResolver, "resolve", resolve)
+    async with provider_at("http://no-such-host.invalid/v1") as provider:
+        error = await failure_of(provider, streamed=False)
+    assert (error.status, len(asked)) == (S.CONNECT_ERROR, 1)
 
 
 @pytest.mark.asyncio
