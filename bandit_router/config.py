@@ -101,9 +101,13 @@ class PolicyConfig(Section):
 
 
 class FeaturesConfig(Section):
-    """``[features]``: which extractor, and which metadata keys become features."""
+    """``[features]``: which extractor, and which metadata keys become features.
+
+    text_dimension: numbers stored per text; the learner compresses them further by itself.
+    """
 
     text: Literal["none", "hashed", "minilm"] = "hashed"
+    text_dimension: Annotated[int, Field(ge=8, le=384)] = 256
     metadata: tuple[str, ...] = ("task", "user_tier")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -49,7 +48,7 @@ class Trace:
 def replay(
     matrix: OutcomeMatrix,
     features: FloatArray,
-    order: Sequence[int],
+    order: IntArray,
     problem: Problem,
     policy: Policy[Any],
     exploration: ExplorationConfig,
@@ -64,8 +63,8 @@ def replay(
     """
     known = matrix.known
     state = init_state(problem, policy)
-    count = len(order)
-    rows = np.asarray(order, dtype=np.int64)
+    count = order.size
+    rows = order
     arms = np.zeros(count, dtype=np.int64)
     reward, cost, price, propensity = (np.zeros(count) for _ in range(4))
     tokens = np.nan_to_num(np.nanmax(_with_zero(matrix.input_tokens), axis=1))
@@ -93,7 +92,7 @@ def replay(
                 features=features[row],
                 input_tokens=int(tokens[row]),
                 reward=float(reward[step]),
-                cost_usd=dollars if np.isfinite(dollars) else None,
+                cost_usd=dollars if np.isfinite(dollars) else 0.0,
                 latency_s=seconds if np.isfinite(seconds) else None,
             ),
         )

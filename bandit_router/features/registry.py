@@ -14,8 +14,8 @@ from bandit_router.protocols import FeatureExtractor
 
 EXTRACTORS: dict[str, Callable[[FeaturesConfig], FeatureExtractor]] = {
     "surface": lambda config: SurfaceStatistics(),
-    "hashed": lambda config: HashedNgrams(),
-    "minilm": lambda config: MinilmEmbedding(),
+    "hashed": lambda config: HashedNgrams(dimension=config.text_dimension),
+    "minilm": lambda config: MinilmEmbedding(dimension=config.text_dimension),
     "metadata": lambda config: MetadataLabels(config.metadata),
 }
 

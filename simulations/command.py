@@ -1,0 +1,92 @@
+"""``bandit-router simulate``: progress, table and JSON around a study."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from simulations.matrix import read_matrix
+from simulations.simulate import Summary, make_study, run_study
+
+
+def simulate_command(
+    data: Path,
+    *,
+    policy: str,
+    budget_usd: float | None,
+    seeds: int,
+    json_path: Path | None,
+    models: Sequence[str] | None,
+    warmup_split: str | None,
+    score_split: str | None,
+    feature_set: str,
+    metadata: Sequence[str],
+    jobs: int | None,
+) -> None:
+    """Run the study, print its table and write its JSON. Raises RouterError with the remedy."""
+    matrix = read_matrix(data, models)
+    errors = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=errors,
+        disable=not errors.is_terminal,
+    ) as progress:
+        reading = progress.add_task("reading prompts", total=len(matrix.prompts))
+        study = make_study(
+            matrix,
+            policy=policy,
+            budget_usd=budget_usd,
+            warmup_split=warmup_split,
+            score_split=score_split,
+            text=feature_set,
+            metadata=metadata,
+            on_prompt=lambda: progress.advance(reading),
+        )
+        replaying = progress.add_task("replaying seeds", total=seeds)
+        summary = run_study(
+            study,
+            range(seeds),
+            min(jobs or os.cpu_count() or 1, seeds),
+            on_seed=lambda: progress.advance(replaying),
+        )
+    if json_path is not None:
+        json_path.write_text(json.dumps(summary.as_json(), indent=2) + "\n")
+    print_summary(summary, Console())
+
+
+def print_summary(summary: Summary, console: Console) -> None:
+    """The table that a person reads."""
+    budget = "no budget" if summary.budget_usd is None else f"${summary.budget_usd:.3g} a request"
+    size = f"{len(summary.seeds)} seeds × {summary.requests} requests"
+    table = Table(title=f"{summary.policy}, {budget}, {size}")
+    table.add_column("policy")
+    table.add_column("mean reward", justify="right")
+    table.add_column("mean cost", justify="right")
+    interval = summary.reward_ci95
+    spread = f" ± {(interval[1] - interval[0]) / 2:.4f}" if interval else ""
+    table.add_row(summary.policy, f"{summary.reward:.4f}{spread}", f"${summary.cost_usd:.3g}")
+    names = {
+        "best_single": "best single model within budget",
+        "static_mix": "best static mix at the same spend",
+        "random": "random",
+        "oracle": "oracle within budget",
+    }
+    for key, label in names.items():
+        baseline = summary.baselines[key]
+        table.add_row(label, f"{baseline.reward:.4f}", f"${baseline.cost_usd:.3g}", style="dim")
+    console.print(table)
+    if summary.utilisation is not None:
+        mean, worst = summary.utilisation
+        console.print(f"budget used: {mean:.1%} on average, {worst:.1%} in the worst seed")
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in summary.shares.items())
+    console.print(f"shares: {shares}")
+    console.print(f"regret against the oracle: {summary.regret:.4f} a request")
