@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from bandit_router.config import ModelConfig, ProviderKind
-from bandit_router.errors import ConfigError
 from bandit_router.protocols import Clock, Provider
 from bandit_router.providers.llama_cpp import LlamaCppProvider
 from bandit_router.providers.openai_compatible import OpenAICompatibleProvider, resolve_key
+from bandit_router.providers.recording_file import RecordingFiles
 from bandit_router.providers.replayed import FaultPlan, Recording, ReplayedProvider
 
 
@@ -23,7 +23,7 @@ class ProviderParts:
 
     environ: Mapping[str, str]
     clock: Clock
-    recordings: Callable[[ModelConfig], Recording] | None = None
+    recordings: Callable[[ModelConfig], Recording]
     faults: FaultPlan | None = None
 
 
@@ -38,11 +38,6 @@ def _llama_cpp(model: ModelConfig, parts: ProviderParts) -> Provider:
 
 
 def _replayed(model: ModelConfig, parts: ProviderParts) -> Provider:
-    if parts.recordings is None:
-        raise ConfigError(
-            f"model '{model.name}' is replayed, but nothing was recorded here: replayed models "
-            "answer from an outcome matrix, as in `bandit-router demo`"
-        )
     return ReplayedProvider(model, parts.recordings(model), faults=parts.faults)
 
 
@@ -63,9 +58,10 @@ def build_providers(
 ) -> dict[str, Provider]:
     """One provider per model, by name; opens no connection and loads no model yet.
 
+    recordings: where replayed models find theirs; by default in the file that ``path`` names.
     Raises ConfigError for a missing key, file or package.
     """
-    parts = ProviderParts(environ, clock, recordings, faults)
+    parts = ProviderParts(environ, clock, recordings or RecordingFiles().of, faults)
     return {model.name: FACTORIES[model.provider](model, parts) for model in models}
 
 
