@@ -37,7 +37,7 @@ def test_every_prompt_has_its_three_judged_and_priced_answers(matrix: OutcomeMat
     # The published means of the three fixed models on the test split.
     test = matrix.rows(np.flatnonzero(np.array(matrix.split) == "test"))
     assert test.quality.mean(axis=0).round(3).tolist() == [0.793, 0.923, 0.932]
-    assert test.cost_usd.mean(axis=0) == pytest.approx([2.9e-5, 5.3e-4, 1.52e-2], rel=0.01)
+    assert test.cost_usd.mean(axis=0) == pytest.approx([2.9e-5, 5.3e-4, 1.52e-2], rel=0.02)
 
 
 def test_a_row_stands_under_its_own_prompt(matrix: OutcomeMatrix) -> None:
