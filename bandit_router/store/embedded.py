@@ -1,8 +1,9 @@
 """A Postgres of our own: the packaged binaries as a direct child that dies with its parent.
 
 Layout below ``data_dir``: ``postgres/`` (0700, owned by the server's user) with ``data/`` (the
-cluster), the unix socket, ``server.log`` and ``supervisor.lock``. There is no TCP port and no
-password: only the owner of that folder, and root, reach the socket.
+cluster), the unix socket, ``server.log``, and two lock files: ``supervisor.lock`` while someone
+starts it, ``owner.lock`` for as long as it runs and the process that started it lives. There is
+no TCP port and no password: only the owner of that folder, and root, reach the socket.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 from urllib.parse import quote
 
 import platformdirs
@@ -93,7 +94,7 @@ class EmbeddedPostgres:
     ``SETTINGS`` (tests pass ``fsync=off``). binaries: a folder with ``initdb`` and
     ``postgres``, the packaged Postgres 18 by default. Use as a context manager, or call
     ``start`` and ``stop``. On Linux the server shuts down cleanly even when this process is
-    killed; elsewhere it stays, and the next start attaches to it.
+    killed; elsewhere it stays. A server whose owner is dead is shut down and started anew.
     Raises EmbeddedPostgresError, with a remedy, from ``start``.
     """
 
@@ -138,8 +139,8 @@ class EmbeddedPostgres:
 
     def start(self) -> Self:
         """Start or attach; returns once the server accepts connections."""
-        user = server_user()
         try:
+            user = server_user(self.cluster)
             self._make_folder(user)
             with self._lock():
                 if not self._attach():
@@ -180,8 +181,11 @@ class EmbeddedPostgres:
         self.stop()
 
     def _make_folder(self, user: ServerUser | None) -> None:
-        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o755 if user else 0o700)
+        fresh = not self.data_dir.exists()
+        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         if user:
+            if fresh:
+                self.data_dir.chmod(0o755)
             check_traversable(self.data_dir)
         self.folder.mkdir(mode=0o700, exist_ok=True)
         if user:
@@ -215,7 +219,11 @@ class EmbeddedPostgres:
             if not is_postmaster_of(found.pid, self.cluster):
                 disown_pid_file(self.cluster, os.getpid())
                 return False
-            if found.socket_dir and accepts_connections(
+            if not self._has_owner():
+                # It may still take connections, but not for long: the kernel has told it to end.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(found.pid, signal.SIGINT)
+            elif found.socket_dir and accepts_connections(
                 found.socket_dir / f".s.PGSQL.{PORT}", SUPERUSER, DATABASE
             ):
                 self._socket_dir = found.socket_dir
@@ -227,6 +235,34 @@ class EmbeddedPostgres:
                 )
             time.sleep(0.02)
         return False
+
+    def _has_owner(self) -> bool:
+        """Whether the process that started the server still lives: then it holds a lock."""
+        import fcntl
+
+        with (self.folder / "owner.lock").open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def _own(self) -> IO[str]:
+        """Take the owner's lock; waits for one who has yet to notice that his server died."""
+        import fcntl
+
+        handle = (self.folder / "owner.lock").open("a")
+        deadline = time.monotonic() + self._start_timeout_s
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    handle.close()
+                    raise
+                time.sleep(0.01)
+            else:
+                return handle
 
     def _make_cluster(self, binaries: Path, user: ServerUser | None) -> None:
         if (self.cluster / "PG_VERSION").exists():
@@ -302,6 +338,7 @@ class EmbeddedPostgres:
         """
         started: list[subprocess.Popen[bytes] | OSError] = []
         ready = threading.Event()
+        ownership = self._own()
 
         def keep() -> None:
             try:
@@ -317,12 +354,14 @@ class EmbeddedPostgres:
                         start_new_session=True,
                     )
             except OSError as error:
+                ownership.close()
                 started.append(error)
                 ready.set()
                 return
             started.append(process)
             ready.set()
             process.wait()
+            ownership.close()
 
         self._keeper = threading.Thread(target=keep, name="embedded-postgres", daemon=True)
         self._keeper.start()

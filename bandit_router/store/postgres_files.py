@@ -35,13 +35,15 @@ class PidFile:
     socket_dir: Path | None
 
 
-def server_user() -> ServerUser | None:
-    """``nobody`` when we are root, which Postgres refuses to run as; else None.
+def server_user(cluster: Path | None = None) -> ServerUser | None:
+    """When we are root, whom Postgres refuses: the owner of a cluster, or ``nobody``; else None.
 
     Raises EmbeddedPostgresError where there is no such user: initdb looks its name up.
     """
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return None
+    if cluster is not None and cluster.exists() and cluster.stat().st_uid != 0:
+        return ServerUser(cluster.stat().st_uid, cluster.stat().st_gid)
     import pwd  # Unix only
 
     try:

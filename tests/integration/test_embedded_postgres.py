@@ -155,7 +155,8 @@ def test_a_killed_parent_takes_the_server_along_and_leaves_the_data_whole(
         assert parent.stdout is not None
         pid = int(parent.stdout.readline().split()[0])
         assert alive(pid)
-        parent.send_signal(signal.SIGKILL)
+        parent.kill()
+        parent.wait()
         # The next start meets a server that is shutting down, and waits for it.
         with EmbeddedPostgres(folder) as server:
             assert server.owned
@@ -321,6 +322,12 @@ def test_an_ordinary_user_needs_nothing_set_up(open_folder: Path) -> None:
         env={**os.environ, "XDG_DATA_HOME": str(home), "HOME": str(home)},
     )
     assert told.stdout.split() == [f"{{{uid}}}", "0o40700"]
+    # Root, who comes later, leaves the cluster to its owner.
+    home.chmod(0o755)
+    (home / "bandit-router").chmod(0o755)
+    with EmbeddedPostgres(home / "bandit-router", binaries=binaries) as server:
+        assert ask(server.url, "SELECT 1") == 1
+        assert server.cluster.stat().st_uid == uid
 
 
 def test_binaries_in_a_closed_folder_are_copied_for_the_servers_user(open_folder: Path) -> None:
