@@ -132,13 +132,15 @@ class ExplorationConfig(Section):
 
     floor: most that each arm's least probability may be. floor_spend_share: the floor's extra
     dollars, as a share of what the policy itself expects to spend on the request.
+    floor_quality_loss: the floor's expected loss of utility on the request.
     min_pulls_per_day: an arm with fewer pulls gets a forced look; look_budget_usd_per_day
     bounds what those looks may cost.
     """
 
     enabled: bool = True
     floor: Annotated[float, Field(ge=0, le=0.2)] = 0.01
-    floor_spend_share: Share = 0.02
+    floor_spend_share: Share = 0.01
+    floor_quality_loss: Share = 0.0005
     min_pulls_per_day: Annotated[int, Field(ge=0)] = 10
     look_budget_usd_per_day: Dollars = 1.0
 

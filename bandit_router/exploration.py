@@ -36,21 +36,30 @@ def no_exploration(arm_count: int) -> Exploration:
 def explored(
     config: ExplorationConfig,
     pmf: FloatArray,
+    utility: FloatArray,
     cost_usd: FloatArray,
     eligible: BoolArray,
     activity: Activity | None,
+    dearest_usd: float = np.inf,
 ) -> Exploration:
     """What to mix into ``pmf`` for this request. All arrays (K,).
 
     floor_k is at most ``config.floor`` and such that all floors together add at most
-    ``floor_spend_share`` of what the policy itself expects to spend.
+    ``floor_spend_share`` of what the policy itself expects to spend, and lose at most
+    ``floor_quality_loss`` of the utility it expects: where an arm is known to be far behind,
+    looking at it often is pure loss. An arm of which one call costs more than ``dearest_usd``
+    has no floor: its forced looks, in their own budget, are all the looks it gets.
     """
     if not config.enabled or eligible.sum() < 2:
         return no_exploration(pmf.size)
     allowance = config.floor_spend_share * float(pmf @ cost_usd) / float(eligible.sum())
     affordable = np.full(pmf.size, config.floor)
     np.divide(allowance, cost_usd, out=affordable, where=cost_usd > 0.0)
-    floor = np.where(eligible, np.minimum(config.floor, affordable), 0.0)
+    gap = np.maximum(float(pmf @ utility) - utility, 0.0)
+    bearable = np.full(pmf.size, config.floor)
+    np.divide(config.floor_quality_loss / float(eligible.sum()), gap, out=bearable, where=gap > 0.0)
+    floored = eligible & (cost_usd <= dearest_usd)
+    floor = np.where(floored, np.minimum(config.floor, np.minimum(affordable, bearable)), 0.0)
     look = _due(config, cost_usd, eligible, activity)
     return Exploration(
         floor=floor, look_arm=look, look_probability=LOOK_PROBABILITY if look >= 0 else 0.0

@@ -23,7 +23,7 @@ from bandit_router.effort import EffortState, Prices
 from bandit_router.pacing import PacerState
 from bandit_router.policies.base import Beliefs, Evidence, Policy, Rows
 from bandit_router.protocols import FeatureBlock
-from bandit_router.types import FloatArray, IntArray, Observation, Prediction
+from bandit_router.types import BoolArray, FloatArray, IntArray, Observation, Prediction
 
 # Forgetting is applied once per so many decisions: a factorisation per arm is its price.
 FADE_EVERY = 64
@@ -31,12 +31,16 @@ FADE_EVERY = 64
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is configured and not learned. Arrays are (K,) in the order of ``arms``."""
+    """What is configured and not learned. Arrays are (K,) in the order of ``arms``.
+
+    routable: whether the policy may ever choose the arm.
+    """
 
     arms: tuple[str, ...]
     feature_names: tuple[str, ...]
     feature_blocks: tuple[FeatureBlock, ...]
     prices: Prices
+    routable: BoolArray
     budget_usd: float | None = None
     value_of_second: float = 0.0
     half_life_decisions: float | None = None
@@ -144,19 +148,23 @@ def fold(
         )
         gained = (row.reward is not None) - (row.previous_reward is not None)
         changes["rewards"] = _raised(state.rewards, arm, float(gained))
-    if row.cost_usd is not None:
+    answered = row.cost_usd is not None or row.latency_s is not None
+    if answered:
         amount = effort.observed_amount(problem.prices, arm, row.output_tokens, row.cost_usd)
         changes["effort"] = effort.after_call(
             state.effort, arm, z, amount=amount, latency_s=row.latency_s, weight=weight
         )
         changes["pulls"] = _raised(state.pulls, arm, 1.0)
     state = replace(state, **changes)
-    if row.cost_usd is not None:
-        pacer = pacing.after_payment(
-            state.pacer, z, row.input_tokens, row.cost_usd, problem.budget_usd
-        )
+    if answered:
+        paid_usd = row.cost_usd
+        if paid_usd is None:
+            # A call that nobody put a price on is booked at what it was expected to cost.
+            _, expected = predict(problem, policy, state, z, row.input_tokens)
+            paid_usd = float(expected.cost_usd[arm])
+        pacer = pacing.after_payment(state.pacer, z, row.input_tokens, paid_usd, problem.budget_usd)
         state = replace(state, pacer=pacer)
-        if pacer.paid % pacing.SOLVE_EVERY == 0:
+        if pacing.due(pacer):
             state = with_solved_price(problem, policy, state)
     return state
 
@@ -172,7 +180,10 @@ def with_solved_price(problem: Problem, policy: Policy[Any], state: LearnedState
     amount = effort.predicted_amount(state.effort, z)
     cost = effort.cost_usd(problem.prices, tokens, amount, latency_s)
     drawn = mean + sd * pacing.standard_normals(*mean.shape) - problem.value_of_second * latency_s
-    return replace(state, pacer=pacing.solved(state.pacer, drawn, cost, problem.budget_usd))
+    can = problem.routable
+    return replace(
+        state, pacer=pacing.solved(state.pacer, drawn[:, can], cost[:, can], problem.budget_usd)
+    )
 
 
 def refit(

@@ -19,6 +19,8 @@ WINDOW = 320
 # Requests over which a surplus or debt is worked off.
 HORIZON = 100.0
 SOLVE_EVERY = 8
+# Until so many requests are paid for, λ is solved after each: the first bills say the most.
+SOLVE_ALWAYS_UNTIL = 64
 _BISECTIONS = 14
 # Irrational steps of a Weyl sequence: even, reproducible stand-ins for random draws.
 _WEYL = np.sqrt(np.array([2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0, 23.0, 29.0, 31.0, 37.0]))
@@ -63,6 +65,11 @@ def after_payment(
         price_of_dollar=pacer.price_of_dollar,
         paid=pacer.paid + 1,
     )
+
+
+def due(pacer: PacerState) -> bool:
+    """Whether λ is to be solved anew after the latest payment."""
+    return pacer.paid <= SOLVE_ALWAYS_UNTIL or pacer.paid % SOLVE_EVERY == 0
 
 
 def target_usd(pacer: PacerState, budget_usd: float) -> float:

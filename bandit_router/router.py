@@ -48,6 +48,7 @@ def problem_of(config: RouterConfig, extractor: FeatureExtractor) -> Problem:
             output_usd=np.array([m.output_usd_per_million for m in config.models]) / 1e6,
             second_usd=np.array([m.usd_per_hour for m in config.models]) / 3600.0,
         ),
+        routable=np.array([not (m.last_resort or m.paused) for m in config.models]),
         budget_usd=config.policy.budget_usd_per_request,
         value_of_second=config.policy.value_of_second,
         half_life_decisions=config.policy.half_life_decisions,

@@ -12,6 +12,7 @@ from bandit_router.choice import masked, mix
 from bandit_router.config import ExplorationConfig
 from bandit_router.exploration import Activity, explored
 from bandit_router.learning import LearnedState, Problem, predict
+from bandit_router.pacing import HORIZON
 from bandit_router.policies.base import Context, Policy
 from bandit_router.types import BoolArray, Exploration, FloatArray, Prediction
 
@@ -47,10 +48,20 @@ def select(
     beliefs, prediction = predict(problem, policy, state, z, input_tokens)
     penalty = penalty_of(prediction, state.pacer.price_of_dollar, problem.value_of_second)
     pmf = policy.pmf(state.policy, Context(z=z, beliefs=beliefs, penalty=penalty), eligible)
-    exploration = explored(config, pmf, prediction.cost_usd, eligible, activity)
+    utility = beliefs.mean - penalty
+    exploration = explored(
+        config,
+        pmf,
+        utility,
+        prediction.cost_usd,
+        eligible,
+        activity,
+        # One call that takes longer to pay off than the pacer's horizon cannot be paced.
+        dearest_usd=np.inf if problem.budget_usd is None else problem.budget_usd * HORIZON,
+    )
     return Selection(
         pmf=mix(pmf, exploration),
-        utility=beliefs.mean - penalty,
+        utility=utility,
         prediction=prediction,
         exploration=exploration,
     )

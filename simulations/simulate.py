@@ -172,6 +172,7 @@ def make_study(
             feature_names=extractor.names,
             feature_blocks=extractor.blocks,
             prices=Prices(input_usd=zeros, output_usd=zeros, second_usd=zeros),
+            routable=np.ones(len(matrix.models), dtype=np.bool_),
             budget_usd=budget_usd,
         ),
         policy_name=policy,

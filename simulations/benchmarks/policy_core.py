@@ -1,0 +1,80 @@
+"""How long one decision and one update take in the core, exact propensities included.
+
+Run with: make bench. Beside it, in the same run, bare numpy marginal Thompson sampling, which
+draws without propensities, as a yardstick for the machine.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bandit_router.choice import draw, mix
+from bandit_router.exploration import no_exploration
+from bandit_router.policies import Context, Evidence, PolicyOptions, build_policy
+from bandit_router.types import FloatArray
+
+SIZES = [(64, 2), (64, 8), (64, 32), (384, 8)]
+WARM_ROWS = 400
+
+
+def stream(dimension: int, count: int) -> FloatArray:
+    """(count, d) coordinates with a bias."""
+    z = np.random.default_rng(0).normal(size=(count, dimension))
+    z[:, 0] = 1.0
+    return z
+
+
+@pytest.mark.parametrize(("dimension", "arms"), SIZES)
+def test_decision_and_update(benchmark: Any, dimension: int, arms: int) -> None:
+    """Beliefs, pmf over the argmax, exploration, draw, and the posterior's update."""
+    policy = build_policy("thompson", PolicyOptions())
+    rng = np.random.default_rng(1)
+    rows = stream(dimension, 512)
+    truth = rng.normal(size=(arms, dimension)) * 0.02 + 0.5 / dimension
+    everyone = np.ones(arms, dtype=np.bool_)
+    penalty = np.linspace(0.0, 0.05, arms)
+    nothing = no_exploration(arms)
+    state = policy.init(arms, dimension)
+    for i in range(WARM_ROWS):
+        z = rows[i % 512]
+        k = i % arms
+        state = policy.update(state, Evidence(k, z, float(truth[k] @ z), None, 1.0))
+    held = {"state": state, "i": 0}
+
+    def once() -> None:
+        i = held["i"]
+        held["i"] = i + 1
+        z = rows[i % 512]
+        beliefs = policy.beliefs(held["state"], z)
+        pmf = mix(policy.pmf(held["state"], Context(z, beliefs, penalty), everyone), nothing)
+        k = draw(pmf, 0.37)
+        evidence = Evidence(k, z, float(truth[k] @ z), None, 1.0)
+        held["state"] = policy.update(held["state"], evidence)
+
+    benchmark(once)
+
+
+@pytest.mark.parametrize(("dimension", "arms"), SIZES)
+def test_bare_numpy_thompson(benchmark: Any, dimension: int, arms: int) -> None:
+    """The yardstick: marginal draws and Sherman–Morrison in place, no propensities."""
+    rng = np.random.default_rng(1)
+    rows = stream(dimension, 512)
+    means = np.zeros((arms, dimension))
+    covariances = np.tile(np.eye(dimension), (arms, 1, 1))
+    held = {"i": 0}
+
+    def once() -> None:
+        i = held["i"]
+        held["i"] = i + 1
+        z = rows[i % 512]
+        spread = covariances @ z
+        draws = means @ z + np.sqrt(np.maximum(spread @ z, 0.0)) * rng.standard_normal(arms)
+        k = int(draws.argmax())
+        gain = spread[k] / (1.0 + spread[k] @ z)
+        means[k] += gain * (0.5 - means[k] @ z)
+        covariances[k] -= np.outer(gain, spread[k])
+
+    benchmark(once)
