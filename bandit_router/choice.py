@@ -31,7 +31,8 @@ def mix(pmf: FloatArray, exploration: Exploration) -> FloatArray:
 def uniform_for(decision_id: UUID, secret: bytes, purpose: bytes = b"draw") -> float:
     """A number in [0, 1) that only the secret's holder can foretell, fixed by the decision id."""
     digest = hmac.digest(secret, purpose + decision_id.bytes, hashlib.sha256)
-    return int.from_bytes(digest[:7], "big") / 2.0**56
+    # 53 bits: more would be rounded, the highest of them to 1.
+    return (int.from_bytes(digest[:7], "big") >> 3) / 2.0**53
 
 
 def draw(pmf: FloatArray, uniform: float) -> int:

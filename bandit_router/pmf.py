@@ -30,6 +30,8 @@ def argmax_pmf(mean: FloatArray, sd: FloatArray) -> FloatArray:
         gap = (mean[0] - mean[1]) / np.sqrt(sd[0] * sd[0] + sd[1] * sd[1])
         first = ndtr(gap)
         return np.array([first, 1.0 - first])
+    # Only differences matter; from the best arm on they keep their digits at any size.
+    mean = mean - mean.max()
     low = mean - _REACH * sd
     alive = np.flatnonzero(mean + _REACH * sd >= low.max())
     if alive.size < count:
