@@ -16,6 +16,7 @@ from bandit_router.types import BoolArray, Exploration, FloatArray
 # Given to the arm that is due; the policy keeps the rest, so that a look is never certain.
 LOOK_PROBABILITY = 0.5
 SECONDS_PER_DAY = 86_400.0
+SURE_SDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ def explored(
     config: ExplorationConfig,
     pmf: FloatArray,
     utility: FloatArray,
+    utility_sd: FloatArray,
     cost_usd: FloatArray,
     eligible: BoolArray,
     activity: Activity | None,
@@ -55,7 +57,9 @@ def explored(
     allowance = config.floor_spend_share * float(pmf @ cost_usd) / float(eligible.sum())
     affordable = np.full(pmf.size, config.floor)
     np.divide(allowance, cost_usd, out=affordable, where=cost_usd > 0.0)
-    gap = np.maximum(float(pmf @ utility) - utility, 0.0)
+    # Only what is surely lost counts: an arm that may yet be good is not known to be behind.
+    hopeful = utility + SURE_SDS * utility_sd
+    gap = np.maximum(float(pmf @ utility) - hopeful, 0.0)
     bearable = np.full(pmf.size, config.floor)
     np.divide(config.floor_quality_loss / float(eligible.sum()), gap, out=bearable, where=gap > 0.0)
     floored = eligible & (cost_usd <= dearest_usd)

@@ -53,6 +53,7 @@ def select(
         config,
         pmf,
         utility,
+        beliefs.sd,
         prediction.cost_usd,
         eligible,
         activity,

@@ -92,5 +92,5 @@ class PolicyOptions:
 
     fixed_arm: int = -1
     epsilon: float = 0.1
-    sampling_scale: float = 0.3
+    sampling_scale: float = 1.0
     confidence: float = 1.0

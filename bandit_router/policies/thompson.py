@@ -21,7 +21,7 @@ class Thompson(LinearPolicy):
     alone would. Source: Agrawal & Goyal 2013; with disjoint heads K scalars suffice.
     """
 
-    sampling_scale: float = 0.3
+    sampling_scale: float = 1.0
     name: str = "thompson"
 
     def spread(self, state: HeadBank, z: FloatArray) -> tuple[FloatArray, FloatArray]:
