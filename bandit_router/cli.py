@@ -83,16 +83,39 @@ def demo(
         float,
         typer.Option(min=0.0, help="Mean dollars per request that the router may spend."),
     ] = 6.6e-4,
+    seed: Annotated[int, typer.Option(min=0, help="Shuffles the prompts.")] = 0,
+    clients: Annotated[
+        int, typer.Option(min=1, max=64, help="Ask this many requests at a time.")
+    ] = 8,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the result here too.")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the folder with its configuration and data.")
+    ] = False,
+    keep_serving: Annotated[
+        bool, typer.Option("--keep-serving", help="Leave the service running until Ctrl-C.")
+    ] = False,
 ) -> None:
-    """Watch the router learn, on recorded prompts: no keys, no network, about two minutes.
+    """Watch the router learn, on recorded prompts: no keys, no network, under two minutes.
 
     Starts the whole service on a Postgres of its own, sends real prompts to models that answer
-    from a recording, posts the recorded judgements as feedback, and shows how reward and spend
+    from a recording, posts the recorded judgements as feedback, and shows how quality and spend
     move beside always-cheapest, always-best and random.
     """
-    from simulations.demo import run_demo
+    from simulations.demo import DemoOptions, run_demo
 
-    run_demo(requests=requests, budget_usd_per_request=budget)
+    run_demo(
+        DemoOptions(
+            requests=requests,
+            budget_usd_per_request=budget,
+            seed=seed,
+            clients=clients,
+            json_path=json_path,
+            keep=keep,
+            keep_serving=keep_serving,
+        )
+    )
 
 
 @app.command()

@@ -17,16 +17,17 @@ RouterError
 │   ├── StoreUnavailable
 │   └── EmbeddedPostgresError
 ├── SnapshotError           a learned state that does not fit what reads it
-└── DataError               a data file for simulation
+├── DataError               a data file for simulation
+└── DemoError               the demo's service did not do what it should
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the command line needs the errors at once, and numpy only when it works
-    from bandit_router.types import Attempt, AttemptStatus
+    from bandit_router.types import Attempt, AttemptStatus, MaskReason
 
 
 class RouterError(Exception):
@@ -73,7 +74,11 @@ class IdempotencyConflict(InvalidRequest):
 
 
 class NoEligibleModel(RouterError):
-    """Constraints leave no model to choose from; the message lists the reason per model."""
+    """Constraints leave no model to choose from; ``masked`` has the reason per model."""
+
+    def __init__(self, message: str, *, masked: Mapping[str, MaskReason] | None = None) -> None:
+        super().__init__(message)
+        self.masked = dict(masked or {})
 
 
 class AllModelsFailed(RouterError):
@@ -153,3 +158,7 @@ class SnapshotError(RouterError):
 
 class DataError(RouterError):
     """A data file that cannot be used; the message names the column or row and the remedy."""
+
+
+class DemoError(RouterError):
+    """The service that the demo started did not do what it should; the message quotes its log."""
