@@ -48,23 +48,26 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class EffortState:
-    """Heads on log amount and log seconds.
+    """Heads on log amount, in units of what is typical of the arm, and on log seconds.
 
-    smearing: (K,) factor from exp(predicted log amount) to the expected amount, by which
-    retransformation bias is undone (Duan 1983); fitted at each refit, exp(σ²/2) before.
+    typical: (K,) those units: tokens for some arms and dollars for others, which one prior
+    could not be about. smearing: (K,) factor from exp(predicted log amount) to the expected
+    amount, by which retransformation bias is undone (Duan 1983); fitted at each refit.
     """
 
     amount: HeadBank
     latency: HeadBank
     smearing: FloatArray
+    typical: FloatArray
 
 
 def empty_effort(arm_count: int, dimension: int, typical_amount: FloatArray) -> EffortState:
     """Nothing seen. typical_amount: (K,) what to expect of each arm before any call."""
-    typical = float(np.log(typical_amount).mean())
-    amount = heads.empty_bank(cold_prior(dimension, typical), arm_count)
+    amount = heads.empty_bank(cold_prior(dimension, 0.0), arm_count)
     latency = heads.empty_bank(cold_prior(dimension, float(np.log(COLD_SECONDS))), arm_count)
-    return EffortState(amount=amount, latency=latency, smearing=np.ones(arm_count))
+    return EffortState(
+        amount=amount, latency=latency, smearing=np.ones(arm_count), typical=typical_amount
+    )
 
 
 def cold_prior(dimension: int, centre: float) -> Prior:
@@ -78,7 +81,8 @@ def cold_prior(dimension: int, centre: float) -> Prior:
 
 def predicted_amount(state: EffortState, z: FloatArray) -> FloatArray:
     """(K,) expected amount; z may also be (N, d), giving (N, K)."""
-    return np.asarray(np.exp(np.clip(z @ state.amount.means.T, -30.0, 30.0)) * state.smearing)
+    unscaled = np.exp(np.clip(z @ state.amount.means.T, -30.0, 30.0))
+    return np.asarray(unscaled * (state.smearing * state.typical))
 
 
 def predicted_latency_s(state: EffortState, z: FloatArray) -> FloatArray:
@@ -89,12 +93,12 @@ def predicted_latency_s(state: EffortState, z: FloatArray) -> FloatArray:
 def cost_usd(
     prices: Prices, input_tokens: FloatArray | float, amount: FloatArray, latency_s: FloatArray
 ) -> FloatArray:
-    """(K,) dollars of a call; also (N, K) for input_tokens (N, 1)."""
-    return np.asarray(
-        prices.input_usd * input_tokens
-        + prices.unit_usd * amount
-        + prices.second_usd * latency_s * prices.metered
-    )
+    """(K,) dollars of a call; also (N, K) for input_tokens (N, 1).
+
+    Where dollars are the amount, they are those of the whole call.
+    """
+    besides = prices.input_usd * input_tokens + prices.second_usd * latency_s
+    return np.asarray(prices.unit_usd * amount + besides * prices.metered)
 
 
 def observed_amount(
@@ -117,7 +121,7 @@ def after_call(
 ) -> EffortState:
     """The state after one call of one arm."""
     if amount is not None:
-        log_amount = float(np.log(amount))
+        log_amount = float(np.log(amount / state.typical[arm]))
         bank = heads.changed(state.amount, arm, z, new=log_amount, old=None, weight=weight)
         state = replace(state, amount=bank)
     if latency_s is not None and latency_s > 0.0:
@@ -139,9 +143,10 @@ def faded(state: EffortState, factor: float) -> EffortState:
 def refitted(
     amount: Rows, latency: Rows, groups: FloatArray, typical_amount: FloatArray
 ) -> EffortState:
-    """Heads from the rows anew. Row values are logarithms."""
+    """Heads from the rows anew. Row values are logarithms of amounts and of seconds."""
     arm_count = typical_amount.size
-    amounts = _fit(amount, groups, arm_count, float(np.log(typical_amount).mean()))
+    amount = replace(amount, value=amount.value - np.log(typical_amount)[amount.arm])
+    amounts = _fit(amount, groups, arm_count, 0.0)
     latencies = _fit(latency, groups, arm_count, float(np.log(COLD_SECONDS)))
     smearing = np.full(arm_count, float(np.exp(min(amounts.prior.noise, 2.0) / 2.0)))
     for k in range(arm_count):
@@ -153,7 +158,7 @@ def refitted(
             # Shrunk towards the log-normal's own factor while there are few rows.
             share = of_arm.sum() / (of_arm.sum() + 10.0)
             smearing[k] = smearing[k] ** (1.0 - share) * ratio**share
-    return EffortState(amount=amounts, latency=latencies, smearing=smearing)
+    return EffortState(amount=amounts, latency=latencies, smearing=smearing, typical=typical_amount)
 
 
 def _fit(rows: Rows, groups: FloatArray, arm_count: int, centre: float) -> HeadBank:

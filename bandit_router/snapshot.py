@@ -30,6 +30,7 @@ def to_bytes(problem: Problem, policy: Policy[Any], state: LearnedState) -> byte
         "basis.matrix": state.basis.matrix,
         "basis.groups": state.basis.groups,
         "effort.smearing": state.effort.smearing,
+        "effort.typical": state.effort.typical,
         "pacer.window": np.stack(window) if window else np.zeros((0, state.basis.dimension)),
         "pacer.window_tokens": np.array(state.pacer.window_tokens),
         "pacer.scalars": np.array(
@@ -84,6 +85,7 @@ def from_bytes(problem: Problem, policy: Policy[Any], payload: bytes) -> Learned
             amount=bank_from_arrays(_part(arrays, "amount")),
             latency=bank_from_arrays(_part(arrays, "latency")),
             smearing=arrays["effort.smearing"],
+            typical=arrays["effort.typical"],
         ),
         pacer=PacerState(
             window=tuple(arrays["pacer.window"]),
