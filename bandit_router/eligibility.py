@@ -49,7 +49,8 @@ def eligible_models(
         listed = ", ".join(f"{name}: {reason.value}" for name, reason in masked.items())
         raise NoEligibleModel(
             f"no model can take this request of about {input_tokens} tokens ({listed}); "
-            "shorten it, ask for less, or name other candidates"
+            "shorten it, ask for less, or name other candidates",
+            masked=masked,
         )
     cooling = [m.name for m in models if m.name not in masked and cooling_down(m.name)]
     if len(masked) + len(cooling) < len(models):

@@ -22,7 +22,14 @@ from bandit_router.policies import Policy, PolicyOptions, build_policy
 from bandit_router.prices import estimate_input_tokens
 from bandit_router.protocols import FeatureExtractor
 from bandit_router.selection import Selection, select
-from bandit_router.types import BoolArray, Decision, MaskReason, Mode, RoutingRequest
+from bandit_router.types import (
+    BoolArray,
+    Decision,
+    FeatureArray,
+    MaskReason,
+    Mode,
+    RoutingRequest,
+)
 
 # Utilities closer than this are a tie, broken by reliability.
 UTILITY_TIE = 0.01
@@ -101,16 +108,20 @@ class Router:
         decision_id: UUID,
         now: datetime,
         dry_run: bool = False,
+        features: FeatureArray | None = None,
     ) -> Decision:
         """Choose a model. dry_run: leave no trace in the counts that forced looks go by.
+        features: as extracted already, where that takes so long that a thread did it.
 
         Raises UnknownModel, or NoEligibleModel where constraints leave nothing.
         """
         serving = self.serving
-        features = self._extractor.extract(request)
+        if features is None:
+            features = self._extractor.extract(request)
         input_tokens = estimate_input_tokens(request.messages)
         if request.override is not None:
             check_known((request.override,), self._models, param="model")
+            check_known(request.candidates or (), self._models, param="models")
             eligible = np.ones(len(self._models), dtype=np.bool_)
             masked: dict[str, MaskReason] = {}
         else:
@@ -131,7 +142,9 @@ class Router:
         if request.override is not None:
             mode, arm = Mode.OVERRIDE, self._problem.arms.index(request.override)
             pmf, exploration = one_hot(arm, eligible.size), no_exploration(eligible.size)
-            fallbacks: tuple[str, ...] = ()
+            # A named model stands alone, unless the caller lists others to fall back along.
+            listed = dict.fromkeys(request.candidates or ())
+            fallbacks = tuple(name for name in listed if name != request.override)
         else:
             mode, pmf, exploration = Mode.POLICY, selection.pmf, selection.exploration
             arm = draw(pmf, uniform_for(decision_id, self._secret))
