@@ -1,0 +1,92 @@
+"""The application: every door, and every error in one shape."""
+
+from __future__ import annotations
+
+import uuid
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bandit_router import __version__
+from bandit_router.errors import RouterError
+from service.admin import admin_routes
+from service.body import ClientGone, invalid_fields
+from service.chat import CLIENT_CLOSED, ChatDoor
+from service.errors import Refused, problem_of
+from service.feedback import feedback_routes
+from service.health import health_routes
+from service.models import model_routes
+from service.outcomes import outcome_routes
+from service.request_ids import RequestIds
+from service.route import RouteDoor
+from service.runtime import Runtime
+
+
+def create_app(runtime: Runtime) -> FastAPI:
+    """The ASGI application over a runtime, which whoever made it starts and stops."""
+    app = FastAPI(
+        title="bandit-router",
+        version=__version__,
+        # The documentation pages would load their scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        # Plain routes for the two hot doors: FastAPI's own cost a multiple of the routing.
+        routes=[
+            Route("/v1/chat/completions", ChatDoor(runtime).complete, methods=["POST"]),
+            Route("/v1/route", RouteDoor(runtime).route, methods=["POST"]),
+        ],
+        middleware=[Middleware(RequestIds, new_id=lambda: uuid.uuid4().hex)],
+    )
+    for routes in (
+        outcome_routes(runtime),
+        feedback_routes(runtime),
+        model_routes(runtime),
+        health_routes(runtime),
+        admin_routes(runtime),
+    ):
+        app.include_router(routes)
+    app.add_exception_handler(RouterError, _on_router_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_invalid_parameters)
+    app.add_exception_handler(ClientGone, _on_client_gone)
+    return app
+
+
+async def _on_router_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RouterError)
+    return problem_of(error).response()
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    if error.status_code == 404:
+        message = f"nothing is at {path}; the API is under /v1, /admin and /health"
+        refused = Refused(message, status=404, code="not_found")
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        message = f"{path} does not take {request.method}; send {allowed}"
+        refused = Refused(message, status=405, code="method_not_allowed", headers=error.headers)
+    else:
+        refused = Refused(
+            str(error.detail),
+            status=error.status_code,
+            code="invalid_request",
+            headers=error.headers,
+        )
+    return problem_of(refused).response()
+
+
+async def _on_invalid_parameters(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return problem_of(invalid_fields(error.errors())).response()
+
+
+async def _on_client_gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=CLIENT_CLOSED)

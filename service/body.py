@@ -1,0 +1,109 @@
+"""Reading a JSON object from a request, within bounds, with errors that say what to mend."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect, Request
+
+from bandit_router.errors import InvalidRequest
+from service.errors import Refused
+
+MAX_DEPTH = 100
+WORDS = {"extra_forbidden": "unknown field, leave it out", "missing": "is missing"}
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class ClientGone(Exception):
+    """The caller closed the connection before an answer."""
+
+
+async def read_object(request: Request, max_bytes: int) -> dict[str, Any]:
+    """The request's JSON object.
+
+    Raises Refused: 413 beyond max_bytes (also when the length was not announced), 400 where
+    it is no JSON; InvalidRequest where it is not an object. ClientGone when the caller left.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+    raw = bytearray()
+    try:
+        async for chunk in request.stream():
+            raw += chunk
+            if len(raw) > max_bytes:
+                raise _too_large(max_bytes)
+    except ClientDisconnect as error:
+        raise ClientGone from error
+    return parse_object(bytes(raw))
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """Bytes as a JSON object; raises as ``read_object`` does. NaN and infinity are no JSON."""
+    if not raw.strip():
+        raise Refused("the body is empty; send a JSON object", status=400, code="invalid_json")
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise Refused(
+            f"the body is not valid JSON: {error}; send one JSON object in UTF-8, without NaN or "
+            "infinity",
+            status=400,
+            code="invalid_json",
+        ) from None
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"the body is a JSON {_kind(value)}; send a JSON object")
+    _check_depth(value)
+    return value
+
+
+def validated(model: type[Body], value: dict[str, Any]) -> Body:
+    """The object as a pydantic model. Raises InvalidRequest that names every field at fault."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise invalid_fields(error.errors()) from None
+
+
+def invalid_fields(found: Any) -> InvalidRequest:
+    """pydantic's findings as one error; ``param`` is the first field."""
+    told, first = [], None
+    for item in found:
+        where = ".".join(str(part) for part in item["loc"] if part not in ("body", "query", "path"))
+        first = first or where or None
+        what = WORDS.get(item["type"]) or item["msg"].removeprefix("Value error, ")
+        told.append(f"{where}: {what}" if where else str(what))
+    return InvalidRequest("; ".join(told) + "; mend the request and send it again", param=first)
+
+
+def _check_depth(value: dict[str, Any]) -> None:
+    """Refuse what later recursion could not follow; itself without recursion."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for container in level:
+            items = container.values() if isinstance(container, dict) else container
+            below += [item for item in items if isinstance(item, dict | list)]
+        if not below:
+            return
+        level = below
+    raise Refused(
+        f"the body is nested deeper than {MAX_DEPTH} levels; flatten it",
+        status=400,
+        code="invalid_json",
+    )
+
+
+def _too_large(max_bytes: int) -> Refused:
+    return Refused(
+        f"the body exceeds {max_bytes} bytes; shorten it, or raise server.max_body_bytes",
+        status=413,
+        code="body_too_large",
+    )
+
+
+def _kind(value: object) -> str:
+    names = {list: "array", str: "string", bool: "boolean", type(None): "null"}
+    return names.get(type(value), "number")

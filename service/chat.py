@@ -1,0 +1,192 @@
+"""POST /v1/chat/completions: choose, call, hand the answer on, remember what happened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bandit_router.attempts import AttemptLog
+from bandit_router.completion import Completed
+from bandit_router.errors import AllModelsFailed, RequestRefused, RouterError, StoreUnavailable
+from bandit_router.open_stream import OpenStream
+from bandit_router.store.api_keys import Scope
+from service.body import ClientGone, read_object
+from service.chat_request import ChatRequest, parse_chat
+from service.decision_headers import answer_headers, cost_headers, decision_headers
+from service.disconnect import end, first_of, watching
+from service.errors import problem_of
+from service.event_stream import EventStream
+from service.runtime import Runtime
+
+# What a caller who went away would have been told; nobody reads it.
+CLIENT_CLOSED = 499
+# A stream ends at the chain's deadline; this long after it, the caller has stopped reading.
+UNREAD_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One request under way, and when it began on the monotonic clock."""
+
+    request: Request
+    chat: ChatRequest
+    begun_s: float
+
+
+class ChatDoor:
+    """The hot path."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def complete(self, request: Request) -> Response:
+        """Answer one chat request, whole or streamed."""
+        runtime = self._runtime
+        begun_s = runtime.clock.monotonic_s()
+        principal = await runtime.doorkeeper.admit(request.headers, Scope.ROUTE)
+        try:
+            body = await read_object(request, runtime.config.server.max_body_bytes)
+            chat = parse_chat(
+                body, session_id=request.headers.get("x-session-id"), tenant=principal.tenant
+            )
+            turn = _Turn(request, chat, begun_s)
+            try:
+                return await self._routed(turn)
+            except StoreUnavailable:
+                names = self._without_store(chat)
+                if not names:
+                    raise
+                return await self._degraded(turn, names)
+        except ClientGone:
+            return Response(status_code=CLIENT_CLOSED)
+
+    async def _routed(self, turn: _Turn) -> Response:
+        """The answer to a decision that is durable before its first byte leaves."""
+        books = self._runtime.books
+        decision = await self._runtime.decide(turn.chat.routing)
+        names = (decision.chosen, *decision.fallbacks)
+        log = self._runtime.chain.new_log(decision.id)
+        beside = books.store_answers
+        entered = books.enter(decision)
+        if not beside:
+            # A model that is paid for an answer which then may not leave would be a waste.
+            await entered
+        call = asyncio.create_task(self._call(turn.chat, names, decision.id, log), name="chain")
+        try:
+            async with watching(turn.request.receive) as gone:
+                while not (call.done() and entered.done()):
+                    await first_of(*(t for t in (call, entered, gone) if not t.done()))
+                    if entered.done():
+                        entered.result()
+                    if gone.done():
+                        raise ClientGone
+            result, upstream_s = call.result()
+        except (AllModelsFailed, RequestRefused) as error:
+            books.close(log.outcome(), log.attempts)
+            headers = decision_headers(decision)
+            headers["x-router-attempts"] = str(len(error.attempts))
+            return problem_of(error).response(headers)
+        except BaseException as error:
+            await _abandon(call)
+            if not isinstance(error, RouterError):
+                books.close(log.outcome(), log.attempts)
+            raise
+        overhead_s = self._runtime.clock.monotonic_s() - turn.begun_s - upstream_s
+        headers = decision_headers(decision)
+        if isinstance(result, OpenStream):
+            return self._streamed(turn, result, headers, overhead_s, booked=True)
+        books.close(result.outcome, result.attempts)
+        return _whole(result, headers, overhead_s)
+
+    async def _degraded(self, turn: _Turn, names: Sequence[str]) -> Response:
+        """The last resort's answer while decisions cannot be stored: nothing is learned of it."""
+        decision_id = self._runtime.new_id()
+        log = self._runtime.chain.new_log(decision_id)
+        call = asyncio.create_task(self._call(turn.chat, names, decision_id, log), name="chain")
+        try:
+            async with watching(turn.request.receive) as gone:
+                await first_of(call, gone)
+                if not call.done():
+                    raise ClientGone
+            result, upstream_s = call.result()
+        except BaseException:
+            await _abandon(call)
+            raise
+        overhead_s = self._runtime.clock.monotonic_s() - turn.begun_s - upstream_s
+        headers = {"x-router-degraded": "store"}
+        if isinstance(result, OpenStream):
+            return self._streamed(turn, result, headers, overhead_s, booked=False)
+        return _whole(result, headers, overhead_s)
+
+    def _without_store(self, chat: ChatRequest) -> tuple[str, ...]:
+        """Who may answer without a stored decision: a last resort, if the caller takes one."""
+        names = tuple(model.name for model in self._runtime.config.last_resorts)
+        named = chat.routing.override
+        return names if named is None else tuple(name for name in names if name == named)
+
+    async def _call(
+        self, chat: ChatRequest, names: Sequence[str], decision_id: Any, log: AttemptLog
+    ) -> tuple[Completed | OpenStream, float]:
+        """The first answer along names, and the seconds that it took."""
+        chain, clock = self._runtime.chain, self._runtime.clock
+        begun_s = clock.monotonic_s()
+        ask = chain.open_stream if chat.stream else chain.complete
+        result = await ask(
+            names,
+            chat.upstream,
+            decision_id=decision_id,
+            context=chat.routing.metadata,
+            log=log,
+        )
+        return result, clock.monotonic_s() - begun_s
+
+    def _streamed(
+        self,
+        turn: _Turn,
+        stream: OpenStream,
+        headers: dict[str, str],
+        overhead_s: float,
+        *,
+        booked: bool,
+    ) -> Response:
+        def finished(ended: OpenStream) -> None:
+            if booked:
+                self._runtime.books.close(ended.outcome(), ended.attempts)
+
+        attempts = len(stream.attempts) + 1
+        return EventStream(
+            stream,
+            finished,
+            headers={**headers, **answer_headers(stream.model, attempts, overhead_s)},
+            within_s=self._runtime.config.fallback.deadline_s + UNREAD_S,
+        )
+
+
+def _whole(result: Completed, headers: dict[str, str], overhead_s: float) -> Response:
+    outcome, body = result.outcome, result.answer.body
+    model = outcome.answered_by or ""
+    body["model"] = model
+    return Response(
+        orjson.dumps(body),
+        media_type="application/json",
+        headers={
+            **headers,
+            **answer_headers(model, outcome.attempts, overhead_s),
+            **cost_headers(outcome),
+        },
+    )
+
+
+async def _abandon(call: asyncio.Task[tuple[Completed | OpenStream, float]]) -> None:
+    """Give a call up, and with it the stream that it may have opened already."""
+    await end(call)
+    if not call.cancelled() and call.exception() is None:
+        result, _ = call.result()
+        if isinstance(result, OpenStream):
+            await result.aclose()

@@ -1,0 +1,41 @@
+"""Noticing that the caller went away while a model still works for him."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.types import Receive
+
+
+async def caller_leaves(receive: Receive) -> None:
+    """Returns when the connection is closed; only once the request's body has been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+@contextlib.asynccontextmanager
+async def watching(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
+    """A task that is done when the caller has left; it ends with the block."""
+    gone = asyncio.create_task(caller_leaves(receive), name="caller-leaves")
+    try:
+        yield gone
+    finally:
+        await end(gone)
+
+
+async def end(task: asyncio.Task[Any]) -> None:
+    """Cancel a task and wait until it is over, whatever becomes of it."""
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task])
+    if not task.cancelled():
+        # Looked at, so that asyncio does not report an error that nobody wanted any more.
+        task.exception()
+
+
+async def first_of(*tasks: asyncio.Task[Any]) -> None:
+    """Wait until one of them is done."""
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

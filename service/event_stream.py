@@ -1,0 +1,96 @@
+"""A model's stream handed on as server-sent events, and its outcome booked at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from bandit_router.errors import ProviderError
+from bandit_router.open_stream import OpenStream
+from service.disconnect import end, first_of, watching
+from service.errors import stream_problem
+
+DONE = b"data: [DONE]\n\n"
+log = logging.getLogger(__name__)
+
+
+class EventStream(Response):
+    """Sends every piece on as it comes; leaves the upstream when the caller leaves.
+
+    A break after the first byte goes into the stream as an OpenAI error event, without
+    [DONE] after it. finished: called once, when the stream's outcome is final.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        stream: OpenStream,
+        finished: Callable[[OpenStream], None],
+        *,
+        headers: Mapping[str, str],
+        within_s: float,
+    ) -> None:
+        super().__init__(headers={**headers, "cache-control": "no-cache"})
+        del self.headers["content-length"]
+        self._stream = stream
+        self._finished = finished
+        self._within_s = within_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with watching(receive) as gone:
+                pump = asyncio.create_task(self._pump(send), name="stream")
+                try:
+                    # The time bound is for a caller who neither reads nor leaves.
+                    async with asyncio.timeout(self._within_s):
+                        await first_of(pump, gone)
+                except TimeoutError:
+                    log.warning("a stream of '%s' was not read in time", self._stream.model)
+                finally:
+                    over = pump.done() and not pump.cancelled()
+                    await end(pump)
+                if over:
+                    pump.result()
+        finally:
+            await self._stream.aclose()
+            self._finished(self._stream)
+
+    async def _pump(self, send: Send) -> None:
+        await send(
+            {
+                "type": "http.response.start",
+                "status": self.status_code,
+                "headers": self.raw_headers,
+            }
+        )
+        last = DONE
+        try:
+            async for piece in self._stream:
+                if piece.data:
+                    await _body(send, event_of(_named(piece.data, self._stream.model)))
+        except ProviderError as error:
+            last = event_of(stream_problem(error).event())
+        await _body(send, last)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def event_of(data: bytes) -> bytes:
+    """One server-sent event."""
+    return b"data: " + data + b"\n\n"
+
+
+def _named(data: bytes, model: str) -> bytes:
+    """The chunk under the model's name here, on one line."""
+    chunk = orjson.loads(data)
+    chunk["model"] = model
+    return orjson.dumps(chunk)
+
+
+async def _body(send: Send, body: bytes) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": True})

@@ -1,0 +1,142 @@
+"""Running the service until it is told to stop: socket, server, banner, farewell."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from bandit_router import __version__
+from bandit_router.clock import SystemClock
+from bandit_router.config import RouterConfig, ServerConfig
+from bandit_router.errors import ConfigError
+from service.app import create_app
+from service.runtime import Runtime
+from service.settings import check_listening, read_settings
+
+BACKLOG = 2048
+# Measured: p99 at 32 connections fell from 47 to 8 ms when start-up's objects were frozen and
+# young collections made rarer.
+GC_THRESHOLDS = (50_000, 50, 100)
+
+
+def serve(config: RouterConfig, config_path: Path) -> None:
+    """Serve until SIGINT or SIGTERM; requests under way are finished and everything stored.
+
+    config_path: where the configuration came from, for the banner. Raises ConfigError or
+    StoreError where it cannot start.
+    """
+    check_listening(config.server)
+    set_up_logging()
+    listener = listen(config.server)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(config, config_path, listener))
+    finally:
+        listener.close()
+
+
+def set_up_logging() -> None:
+    """Warnings of everybody, and our own news, on standard error."""
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    logging.getLogger("service").setLevel(logging.INFO)
+
+
+def listen(server: ServerConfig) -> socket.socket:
+    """The bound socket; port 0 takes a free one. Raises ConfigError where it cannot be had."""
+    try:
+        family = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((server.host, server.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {server.host}:{server.port}: {error.strerror or error}; stop "
+            "whatever listens there, or choose another --port (0 takes a free one)"
+        ) from error
+
+
+async def _serve(config: RouterConfig, config_path: Path, listener: socket.socket) -> None:
+    settings = read_settings(config, os.environ, os.urandom)
+    runtime = Runtime(config, settings, clock=SystemClock(), random_bytes=os.urandom)
+    async with runtime:
+        server = _Server(
+            uvicorn.Config(
+                create_app(runtime),
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=max(1, int(settings.shutdown_s)),
+            ),
+            banner(config, config_path, listener, runtime),
+        )
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        await server.serve(sockets=[listener])
+
+
+def banner(
+    config: RouterConfig, config_path: Path, listener: socket.socket, runtime: Runtime
+) -> str:
+    """What a newcomer needs to know: where, which models, where the data live, how to call."""
+    host, port = listener.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    names = [model.name for model in config.routable]
+    last = [model.name for model in config.last_resorts]
+    key = " -H 'authorization: Bearer br-…'" if config.server.require_api_key else ""
+    json_header = f"-H 'content-type: application/json'{key}"
+    metric = sorted(config.rewards)[0]
+    lines = [
+        f"bandit-router {__version__} listens on {url}",
+        f"  config    {config_path}",
+        f"  models    {', '.join(names)}" + (f"; last resort {', '.join(last)}" if last else ""),
+        f"  policy    {config.policy.name}, snapshot {runtime.router.serving.version}",
+        f"  postgres  {runtime.postgres}",
+        f"  ask       curl -i {url}/v1/chat/completions {json_header} "
+        '-d \'{"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}\'',
+        f"  judge     curl {url}/v1/feedback {json_header} "
+        f'-d \'{{"decision_id": "…", "metric": "{metric}", "value": 1}}\'',
+        "  stop      Ctrl-C",
+    ]
+    return "\n".join(lines)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which here announces itself once it accepts, and ends without a signal."""
+
+    def __init__(self, config: uvicorn.Config, announcement: str) -> None:
+        super().__init__(config)
+        self._announcement = announcement
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        sys.stderr.write(self._announcement + "\n")
+        sys.stderr.flush()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # The original raises the signal again at the end, which would skip our own farewell.
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+
+
+def _loop_factory() -> Any:
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
