@@ -51,7 +51,7 @@ def refitted(
 
 def variances(heads: HeadBank, z: FloatArray) -> FloatArray:
     """(K,) variance of zᵀθ_k, noise left out."""
-    return np.array([z @ blas.dsymv(1.0, arm.covariance, z, lower=1) for arm in heads.arms])
+    return np.array([blas.ddot(z, blas.dgemv(1.0, arm.covariance, z)) for arm in heads.arms])
 
 
 def changed(

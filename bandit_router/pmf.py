@@ -13,6 +13,8 @@ _COARSE = np.linspace(-3.2, 3.2, 13)
 # Arms whose best 4-sd case is below another's worst hold less than 1e-4 together.
 _REACH = 4.0
 _LEAST_SD = 1e-9
+# Keeps quotients of cdfs finite; what lies below it has no weight in any pmf.
+_LEAST_CDF = 1e-150
 
 
 def argmax_pmf(mean: FloatArray, sd: FloatArray) -> FloatArray:
@@ -42,8 +44,12 @@ def argmax_pmf(mean: FloatArray, sd: FloatArray) -> FloatArray:
     grid = (mean[:, None] + sd[:, None] * nodes).ravel()
     grid.sort()
     grid = grid[max(int(grid.searchsorted(low.max())) - 1, 0) :]
-    below = ndtr((grid - mean[:, None]) / sd[:, None])
-    np.maximum(below, 1e-200, out=below)
-    others = below.prod(axis=0) / below
-    mass = ((below[:, 1:] - below[:, :-1]) * (others[:, 1:] + others[:, :-1])).sum(axis=1)
+    below = ndtr((grid - mean[:, None]) * (1.0 / sd)[:, None])
+    np.maximum(below, _LEAST_CDF, out=below)
+    every = np.multiply.reduce(below, axis=0)
+    # With F the arm's own cdf and E = every / F, the trapezoid's Σ (F₁−F₀)(E₁+E₀) telescopes
+    # to a constant plus Σ F₁E₀ − F₀E₁, which is two products of a matrix and a vector.
+    growth = below[:, 1:] / below[:, :-1]
+    mass = growth @ every[:-1] - (1.0 / growth) @ every[1:] + (every[-1] - every[0])
+    np.maximum(mass, 0.0, out=mass)
     return np.asarray(mass / mass.sum())

@@ -9,6 +9,7 @@ prior: ``A(t) = A₀ + Σᵢ γ^(t−tᵢ) xᵢxᵢᵀ / σ²``, the fixed-point
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -103,7 +104,7 @@ class Sums:
 class Posterior:
     """Belief about one arm's weights: N(mean, covariance).
 
-    mean: (d,). covariance: (d, d) Fortran order, lower triangle only. stale: rank-one steps
+    mean: (d,). covariance: (d, d), symmetric, both triangles. stale: rank-one steps
     since the covariance was last factorised from the sums.
     """
 
@@ -131,8 +132,9 @@ def from_sums(sums: Sums, prior: Prior) -> Posterior:
                 f"precision matrix of {sums.weight:g} weighted rows is not positive definite"
             )
     covariance, _ = lapack.dpotri(factor, lower=1)
+    covariance = np.asfortranarray(np.tril(covariance) + np.tril(covariance, -1).T)
     right = prior.precision * prior.mean + sums.moment / prior.noise
-    mean = blas.dsymv(1.0, covariance, right, lower=1)
+    mean = blas.dgemv(1.0, covariance, right)
     return Posterior(sums=sums, mean=mean, covariance=covariance, stale=0)
 
 
@@ -141,13 +143,15 @@ def with_row(posterior: Posterior, prior: Prior, x: FloatArray, y: float, w: flo
     sums = posterior.sums.plus(x, y, w)
     if posterior.stale >= REFRESH_EVERY:
         return from_sums(sums, prior)
-    gain = blas.dsymv(1.0, posterior.covariance, x, lower=1)
-    scale = w / (prior.noise + w * float(x @ gain))
-    residual = y - float(x @ posterior.mean)
+    gain = blas.dgemv(1.0, posterior.covariance, x)
+    scale = w / (prior.noise + w * blas.ddot(x, gain))
+    residual = y - blas.ddot(x, posterior.mean)
+    # One vector on both sides keeps the matrix symmetric to the bit.
+    half = math.sqrt(scale) * gain
     return Posterior(
         sums=sums,
         mean=posterior.mean + (scale * residual) * gain,
-        covariance=blas.dsyr(-scale, gain, lower=1, a=posterior.covariance),
+        covariance=blas.dger(-1.0, half, half, a=posterior.covariance),
         stale=posterior.stale + 1,
     )
 
@@ -156,7 +160,7 @@ def with_revision(
     posterior: Posterior, prior: Prior, x: FloatArray, y_old: float, y_new: float, w: float
 ) -> Posterior:
     """The posterior after one row's y is replaced; the covariance does not change."""
-    gain = blas.dsymv(w * (y_new - y_old) / prior.noise, posterior.covariance, x, lower=1)
+    gain = blas.dgemv(w * (y_new - y_old) / prior.noise, posterior.covariance, x)
     return replace(
         posterior,
         sums=posterior.sums.revised(x, y_old, y_new, w),
@@ -171,5 +175,5 @@ def without_row(posterior: Posterior, prior: Prior, x: FloatArray, y: float, w: 
 
 def mean_and_variance(posterior: Posterior, x: FloatArray) -> tuple[float, float]:
     """Mean and variance of xᵀθ (not of y: the noise is left out)."""
-    spread = blas.dsymv(1.0, posterior.covariance, x, lower=1)
+    spread = blas.dgemv(1.0, posterior.covariance, x)
     return float(x @ posterior.mean), float(x @ spread)

@@ -51,6 +51,11 @@ def bank_from_arrays(arrays: Mapping[str, FloatArray]) -> HeadBank:
         matrix[rows, columns] = values
         return matrix
 
+    def symmetric(values: FloatArray) -> FloatArray:
+        matrix = lower(values)
+        matrix[columns, rows] = values
+        return matrix
+
     arms = tuple(
         Posterior(
             sums=Sums(
@@ -61,7 +66,7 @@ def bank_from_arrays(arrays: Mapping[str, FloatArray]) -> HeadBank:
                 weight=float(weight),
             ),
             mean=arrays["mean"][k],
-            covariance=lower(arrays["covariance"][k]),
+            covariance=symmetric(arrays["covariance"][k]),
             stale=int(stale),
         )
         for k, (square, total, weight, stale) in enumerate(arrays["scalars"])
