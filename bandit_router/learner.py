@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -121,23 +122,40 @@ class Learner:
         """What a new leader does first: load, and without a usable snapshot fit from the log."""
         await self.load()
         if self._cursor == START:
-            await self._fit_from_log()
-            await self._write("init")
+            with self._all_or_nothing():
+                await self._fit_from_log()
+                await self._write("init")
         return self.serving
 
     async def step(self) -> bool:
-        """Fold what is new, fit anew when due; True when a new snapshot was written."""
+        """Fold what is new, fit anew when due; True when a new snapshot was written.
+
+        A step that fails changes nothing, so that it can be taken again.
+        """
         batch = await self._store.learner_rows(self._cursor, self._config.batch_rows)
         if batch.cursor == self._cursor:
             return False
-        await self._fold(batch.observations)
-        self._cursor = batch.cursor
-        reason = "fold"
-        if self._refit_due():
-            await self._fit_from_log()
-            reason = "refit"
-        await self._write(reason)
+        with self._all_or_nothing():
+            await self._fold(batch.observations)
+            self._cursor = batch.cursor
+            reason = "fold"
+            if self._refit_due():
+                await self._fit_from_log()
+                reason = "refit"
+            await self._write(reason)
         return True
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Go back where the block fails: no state may serve under a version that lacks it."""
+        before = (self._state, self._cursor, self._rewards_at_refit, self._refit_at_s)
+        quarantine = self.quarantine.copy()
+        try:
+            yield
+        except BaseException:
+            self._state, self._cursor, self._rewards_at_refit, self._refit_at_s = before
+            self.quarantine = quarantine
+            raise
 
     def _refit_due(self) -> bool:
         rewards = float(self._state.rewards.sum())

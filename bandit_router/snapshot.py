@@ -72,6 +72,16 @@ def from_bytes(problem: Problem, policy: Policy[Any], payload: bytes) -> Learned
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise SnapshotError(f"the snapshot cannot be read: {error}") from error
     _check_fits(meta, problem, policy)
+    try:
+        return _state(meta, arrays, policy)
+    except KeyError as error:
+        raise SnapshotError(
+            f"the snapshot has no {error}: another version of the code wrote it; fit anew from "
+            "the log"
+        ) from error
+
+
+def _state(meta: Mapping[str, Any], arrays: Mapping[str, Any], policy: Policy[Any]) -> LearnedState:
     account_usd, price_of_dollar, paid = arrays["pacer.scalars"]
     return LearnedState(
         basis=Basis(
