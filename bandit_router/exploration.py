@@ -46,7 +46,7 @@ def explored(
 ) -> Exploration:
     """What to mix into ``pmf`` for this request. All arrays (K,).
 
-    floor_k is at most ``config.floor`` and such that all floors together add at most
+    floor_k is at most ``config.floor``, at most an equal share, and such that all floors together add at most
     ``floor_spend_share`` of what the policy itself expects to spend, and lose at most
     ``floor_quality_loss`` of the utility it expects: where an arm is known to be far behind,
     looking at it often is pure loss. An arm of which one call costs more than ``dearest_usd``
@@ -54,16 +54,18 @@ def explored(
     """
     if not config.enabled or eligible.sum() < 2:
         return no_exploration(pmf.size)
-    allowance = config.floor_spend_share * float(pmf @ cost_usd) / float(eligible.sum())
-    affordable = np.full(pmf.size, config.floor)
+    count = float(eligible.sum())
+    most = min(config.floor, 1.0 / count)
+    allowance = config.floor_spend_share * float(pmf @ cost_usd) / count
+    affordable = np.full(pmf.size, most)
     np.divide(allowance, cost_usd, out=affordable, where=cost_usd > 0.0)
     # Only what is surely lost counts: an arm that may yet be good is not known to be behind.
     hopeful = utility + SURE_SDS * utility_sd
     gap = np.maximum(float(pmf @ utility) - hopeful, 0.0)
-    bearable = np.full(pmf.size, config.floor)
-    np.divide(config.floor_quality_loss / float(eligible.sum()), gap, out=bearable, where=gap > 0.0)
+    bearable = np.full(pmf.size, most)
+    np.divide(config.floor_quality_loss / count, gap, out=bearable, where=gap > 0.0)
     floored = eligible & (cost_usd <= dearest_usd)
-    floor = np.where(floored, np.minimum(config.floor, np.minimum(affordable, bearable)), 0.0)
+    floor = np.where(floored, np.minimum(most, np.minimum(affordable, bearable)), 0.0)
     look = _due(config, cost_usd, eligible, activity)
     return Exploration(
         floor=floor, look_arm=look, look_probability=LOOK_PROBABILITY if look >= 0 else 0.0
