@@ -1,0 +1,127 @@
+"""The price of a dollar against a frontier whose answers are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bandit_router import pacing
+from bandit_router.pacing import HORIZON, WINDOW, PacerState, empty_pacer, solved, target_usd
+from bandit_router.types import FloatArray
+
+# Ten requests, a model at $1 and one at $3 that is better by 0.1, 0.2 … 1.0. At λ the dear one
+# is worth its two dollars where its gain exceeds 2λ.
+GAIN = np.arange(1, 11) / 10.0
+QUALITY = np.stack([np.full(10, 0.2), 0.2 + GAIN], axis=1)
+COST = np.tile([1.0, 3.0], (10, 1))
+
+
+def mean_cost(price_of_dollar: float, quality: FloatArray, cost: FloatArray) -> float:
+    chosen = (quality - price_of_dollar * cost).argmax(axis=1)
+    return float(cost[np.arange(len(cost)), chosen].mean())
+
+
+@pytest.mark.parametrize(
+    ("budget_usd", "price_of_dollar"),
+    # $2 pays for five of ten: gains up to 0.5 must go, so λ = 0.5 / 2. $1.9 falls between four
+    # and five, and only four are within it.
+    [(2.8, 0.05), (2.0, 0.25), (1.9, 0.30), (1.8, 0.30), (1.2, 0.45)],
+)
+def test_the_price_solves_the_fluid_problem(budget_usd: float, price_of_dollar: float) -> None:
+    found = solved(empty_pacer(), QUALITY, COST, budget_usd).price_of_dollar
+    assert found == pytest.approx(price_of_dollar, rel=2e-3)
+
+
+@pytest.mark.parametrize("budget_usd", [3.0, 3.5, 1e9])
+def test_a_loose_budget_has_no_price(budget_usd: float) -> None:
+    pacer = replace(empty_pacer(), price_of_dollar=7.0)
+    assert solved(pacer, QUALITY, COST, budget_usd).price_of_dollar == 0.0
+
+
+@pytest.mark.parametrize("budget_usd", [0.0, 0.5, 1.0])
+def test_an_impossible_budget_makes_the_cheapest_the_choice_everywhere(budget_usd: float) -> None:
+    price = solved(empty_pacer(), QUALITY, COST, budget_usd).price_of_dollar
+    assert np.isfinite(price)
+    assert mean_cost(price, QUALITY, COST) == 1.0
+
+
+@pytest.mark.parametrize("scale", [1e-7, 1e-4, 1.0, 1e3])
+def test_the_price_scales_with_the_currency(scale: float) -> None:
+    found = solved(empty_pacer(), QUALITY, COST * scale, 2.0 * scale).price_of_dollar
+    assert found == pytest.approx(0.25 / scale, rel=2e-3)
+
+
+def test_models_that_cost_the_same_do_not_break_it() -> None:
+    price = solved(empty_pacer(), QUALITY, np.ones((10, 2)), 0.5).price_of_dollar
+    assert np.isfinite(price)
+    price = solved(empty_pacer(), QUALITY, np.zeros((10, 2)), 0.0).price_of_dollar
+    assert price == 0.0
+
+
+def test_solving_changes_the_price_alone() -> None:
+    pacer = PacerState((np.ones(2),), (5.0,), 0.25, 9.0, 17)
+    found = solved(pacer, QUALITY, COST, 2.0)
+    assert replace(found, price_of_dollar=9.0) == pacer
+
+
+def test_debt_lowers_the_target_and_surplus_raises_it() -> None:
+    def target(account_usd: float) -> float:
+        return target_usd(replace(empty_pacer(), account_usd=account_usd), 2.0)
+
+    assert target(0.0) == 2.0
+    assert target(-0.1 * HORIZON) == pytest.approx(1.9)
+    assert target(0.3 * HORIZON) == pytest.approx(2.3)
+    assert target(-1e9) == 0.0
+    owing = replace(empty_pacer(), account_usd=-0.2 * HORIZON)
+    price = solved(owing, QUALITY, COST, 2.0).price_of_dollar
+    assert price == pytest.approx(0.30, rel=2e-3)
+
+
+def test_payments_are_booked_and_the_window_keeps_the_newest() -> None:
+    pacer = empty_pacer()
+    for i in range(WINDOW + 5):
+        pacer = pacing.after_payment(pacer, np.array([1.0, i]), float(i), 3.0, 2.0)
+    assert pacer.paid == WINDOW + 5
+    assert pacer.account_usd == -(WINDOW + 5.0)
+    assert len(pacer.window) == len(pacer.window_tokens) == WINDOW
+    assert pacer.window[0][1] == pacer.window_tokens[0] == 5.0
+    assert pacer.window[-1][1] == pacer.window_tokens[-1] == WINDOW + 4.0
+
+
+def test_without_a_budget_nothing_is_booked() -> None:
+    pacer = pacing.after_payment(empty_pacer(), np.ones(1), 3.0, 0.5, None)
+    assert (pacer.account_usd, pacer.paid, len(pacer.window)) == (0.0, 1, 1)
+
+
+def test_the_stand_ins_for_normals_are_normal_and_always_the_same() -> None:
+    drawn = pacing.standard_normals(WINDOW, 8)
+    np.testing.assert_array_equal(drawn, pacing.standard_normals(WINDOW, 8))
+    np.testing.assert_allclose(drawn.mean(axis=0), 0.0, atol=0.02)
+    np.testing.assert_allclose(drawn.std(axis=0), 1.0, atol=0.03)
+    off_diagonal = np.corrcoef(drawn.T) - np.eye(8)
+    assert np.abs(off_diagonal).max() < 4.0 / np.sqrt(WINDOW)
+    assert np.isfinite(pacing.standard_normals(WINDOW, 40)).all()
+
+
+@pytest.mark.parametrize("budget_usd", [2e-4, 1e-3, 4e-3])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_spend_in_a_closed_loop_ends_at_the_budget(budget_usd: float, seed: int) -> None:
+    # Three models, the dearest 150 times the cheapest; what a call costs is known only on
+    # average, and bills scatter by half.
+    rng = np.random.default_rng(seed)
+    count = 3000
+    expected = np.array([1e-4, 1.5e-3, 1.5e-2]) * np.exp(rng.normal(0.0, 0.5, (count, 1)))
+    quality = np.clip(rng.normal([0.6, 0.75, 0.8], 0.1, (count, 3)), 0.0, 1.0)
+    bill = expected * np.exp(rng.normal(-0.125, 0.5, (count, 3)))
+    pacer, spent = empty_pacer(), 0.0
+    for i in range(count):
+        chosen = int((quality[i] - pacer.price_of_dollar * expected[i]).argmax())
+        spent += bill[i, chosen]
+        pacer = pacing.after_payment(pacer, np.ones(1), 0.0, float(bill[i, chosen]), budget_usd)
+        if pacing.due(pacer):
+            recent = slice(max(i + 1 - WINDOW, 0), i + 1)
+            pacer = solved(pacer, quality[recent], expected[recent], budget_usd)
+    assert spent / count == pytest.approx(budget_usd, rel=0.02)
+    assert pacer.account_usd == pytest.approx(count * budget_usd - spent)
