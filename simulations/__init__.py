@@ -1,0 +1,1 @@
+"""Offline: replay recorded outcomes, and show what a policy would have done."""
