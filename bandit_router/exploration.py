@@ -46,11 +46,11 @@ def explored(
 ) -> Exploration:
     """What to mix into ``pmf`` for this request. All arrays (K,).
 
-    floor_k is at most ``config.floor``, at most an equal share, and such that all floors together add at most
-    ``floor_spend_share`` of what the policy itself expects to spend, and lose at most
-    ``floor_quality_loss`` of the utility it expects: where an arm is known to be far behind,
-    looking at it often is pure loss. An arm of which one call costs more than ``dearest_usd``
-    has no floor: its forced looks, in their own budget, are all the looks it gets.
+    floor_k is at most ``config.floor``, at most an equal share, and such that all floors
+    together add at most ``floor_spend_share`` of what the policy itself expects to spend, and
+    lose at most ``floor_quality_loss`` of the utility it expects: where an arm is known to be
+    far behind, looking at it often is pure loss. An arm of which one call costs more than
+    ``dearest_usd`` has no floor: its forced looks, in their own budget, are all that it gets.
     """
     if not config.enabled or eligible.sum() < 2:
         return no_exploration(pmf.size)
