@@ -13,7 +13,7 @@ from bandit_router.features import EXTRACTORS, build_extractor
 from bandit_router.protocols import FeatureExtractor
 from bandit_router.types import RoutingRequest
 
-CONFIG = FeaturesConfig(metadata=("task", "user_tier"))
+CONFIG = FeaturesConfig(text_dimension=64, metadata=("task", "user_tier"))
 
 PLAIN = RoutingRequest(
     messages=({"role": "user", "content": "How many apples are left if Ann eats 3 of 12?"},),
@@ -222,7 +222,7 @@ def _digest(features: np.ndarray) -> list[float]:
 
 def test_default_configuration_composes_surface_text_and_metadata() -> None:
     extractor = build_extractor(FeaturesConfig())
-    assert extractor.version == "surface-1+hashed-64-1+metadata(task,user_tier)-1"
+    assert extractor.version == "surface-1+hashed-256-1+metadata(task,user_tier)-1"
     assert [block.name for block in extractor.blocks] == [
         "surface",
         "text",
