@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +23,23 @@ from bandit_router.snapshot_arrays import bank_arrays, bank_from_arrays
 from bandit_router.types import FloatArray
 
 FORMAT = 1
+# What numpy, zipfile and the lines below raise on bytes that are no snapshot, whole or in part.
+DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def to_bytes(problem: Problem, policy: Policy[Any], state: LearnedState) -> bytes:
@@ -32,7 +52,7 @@ def to_bytes(problem: Problem, policy: Policy[Any], state: LearnedState) -> byte
         "effort.smearing": state.effort.smearing,
         "effort.typical": state.effort.typical,
         "pacer.window": np.stack(window) if window else np.zeros((0, state.basis.dimension)),
-        "pacer.window_tokens": np.array(state.pacer.window_tokens),
+        "pacer.window_tokens": np.array(state.pacer.window_tokens, dtype=np.float64),
         "pacer.scalars": np.array(
             [state.pacer.account_usd, state.pacer.price_of_dollar, float(state.pacer.paid)]
         ),
@@ -69,26 +89,22 @@ def from_bytes(problem: Problem, policy: Policy[Any], payload: bytes) -> Learned
         with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
             arrays: dict[str, Any] = dict(archive)
         meta = json.loads(arrays.pop("meta").tobytes())
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        _check_fits(meta, problem, policy)
+        return _state(problem, policy, arrays, tuple(meta["coordinates"]))
+    except DAMAGE as error:
         raise SnapshotError(f"the snapshot cannot be read: {error}") from error
-    _check_fits(meta, problem, policy)
-    try:
-        return _state(meta, arrays, policy)
-    except KeyError as error:
-        raise SnapshotError(
-            f"the snapshot has no {error}: another version of the code wrote it; fit anew from "
-            "the log"
-        ) from error
 
 
-def _state(meta: Mapping[str, Any], arrays: Mapping[str, Any], policy: Policy[Any]) -> LearnedState:
+def _state(
+    problem: Problem, policy: Policy[Any], arrays: Mapping[str, Any], coordinates: tuple[str, ...]
+) -> LearnedState:
     account_usd, price_of_dollar, paid = arrays["pacer.scalars"]
     return LearnedState(
         basis=Basis(
             shift=arrays["basis.shift"],
             matrix=arrays["basis.matrix"],
             groups=arrays["basis.groups"],
-            names=tuple(meta["coordinates"]),
+            names=coordinates,
         ),
         policy=policy.from_arrays(_part(arrays, "policy")),
         effort=EffortState(
