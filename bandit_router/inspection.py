@@ -125,6 +125,8 @@ def check_pmf(
         return _not_possible(f"policy '{decision.policy}' made it, '{policy.name}' serves now")
     if record is None and decision.snapshot_version > 0:
         return _not_possible(f"snapshot {decision.snapshot_version} is no longer kept")
+    if decision.arms != problem.arms or decision.features.size != len(problem.feature_names):
+        return _not_possible("the decision was made with other models or other features")
     try:
         state = _state_at(problem, policy, record)
     except SnapshotError as error:
