@@ -89,26 +89,32 @@ async def _play(
             screen.window(windows[-1])
 
     async with make_client(place.url, options.clients) as client:
-        try:
+        with _quoting_the_log(place):
             with screen.windows():
                 await replay(client, contest.matrix, options.clients, on_answer)
-        except DemoError as error:
-            raise DemoError(f"{error}\nThe end of the service's log:{log_tail(place)}") from error
-        result = Result(
-            models=contest.matrix.models,
-            budget_usd=options.budget_usd_per_request,
-            seed=options.seed,
-            seconds=time.monotonic() - started_s,
-            whole=standing(contest, answered),
-            later=standing(contest, answered[count // 2 :]),
-            windows=tuple(windows),
-            overhead_s=float(np.median([a.overhead_s for a in answered])),
-            unjudged=sum(a.quality is None for a in answered),
-            audit=await audit(place, contest.matrix.models, answered),
-        )
-        screen.conclude(result)
-        await show_paths(client, screen, answered[-1].decision_id, options.keep_serving)
+            result = Result(
+                models=contest.matrix.models,
+                budget_usd=options.budget_usd_per_request,
+                seed=options.seed,
+                seconds=time.monotonic() - started_s,
+                whole=standing(contest, answered),
+                later=standing(contest, answered[count // 2 :]),
+                windows=tuple(windows),
+                overhead_s=float(np.median([a.overhead_s for a in answered])),
+                unjudged=sum(a.quality is None for a in answered),
+                audit=await audit(place, contest.matrix.models, answered),
+            )
+            screen.conclude(result)
+            await show_paths(client, screen, answered[-1].decision_id, options.keep_serving)
     return result
+
+
+@contextmanager
+def _quoting_the_log(place: Workspace) -> Iterator[None]:
+    try:
+        yield
+    except DemoError as error:
+        raise DemoError(f"{error}\nThe end of the service's log:{log_tail(place)}") from error
 
 
 def _serve_on(service: subprocess.Popen[bytes], screen: Screen, place: Workspace) -> None:

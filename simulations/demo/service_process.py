@@ -21,7 +21,7 @@ from simulations.demo.workspace import Workspace
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 POLL_S = 0.05
-LOG_TAIL_LINES = 15
+LOG_TAIL_LINES = 40
 
 # On Linux the service gets SIGTERM when the demo dies, however it dies.
 LAUNCHER = """

@@ -18,7 +18,6 @@ async def show_paths(
         f"/admin/decisions/{decision_id}": "the last decision, drawn again from what was logged",
         "/admin/policies/thompson": "what was learned of each model, feature by feature",
         "/admin/snapshots": "the versions of the learned state",
-        "/docs": "every door, to try out",
     }
     for path in paths:
         await call(client, "GET", path)

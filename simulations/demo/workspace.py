@@ -102,6 +102,8 @@ def config_text(models: tuple[str, ...], budget_usd: float, port: int, *, last_r
     tables += [
         f'[policy]\nname = "thompson"\nbudget_usd_per_request = {budget_usd!r}\n',
         '[rewards.quality]\ntype = "float"\nrange = [0.0, 1.0]\n',
+        # Recorded answers come a hundred times faster than real ones, and so must the learning.
+        "[learner]\ninterval_s = 0.05\n",
         '[store]\ndata_dir = "data"\n',
         f'[server]\nhost = "127.0.0.1"\nport = {port}\n',
     ]
