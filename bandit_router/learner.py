@@ -186,8 +186,8 @@ class Learner:
         upto = None if self._cursor == START else self._cursor
         batch = await self._store.refit_rows(self._config.refit_rows, upto)
         fit = [row for row in batch.observations if unfit(row, self._problem) is None]
-        if fit:
-            rows = log_rows(self._problem, fit)
+        rows = log_rows(self._problem, fit)
+        if rows.arm.size:
             self._state = await asyncio.to_thread(
                 learning.refit, self._problem, self._policy, self._state, rows
             )
