@@ -21,7 +21,7 @@ class Baseline:
 def fixed(matrix: OutcomeMatrix) -> tuple[Baseline, ...]:
     """Each model used for every prompt it has an outcome for, in the matrix's order."""
     return tuple(
-        Baseline(_mean(matrix.quality[:, k]), _mean(matrix.cost_usd[:, k]))
+        Baseline(mean_of_known(matrix.quality[:, k]), mean_of_known(matrix.cost_usd[:, k]))
         for k in range(len(matrix.models))
     )
 
@@ -47,7 +47,7 @@ def static_mix(matrix: OutcomeMatrix, spend_usd: float | None) -> Baseline:
 def mix_of(models: tuple[Baseline, ...], spend_usd: float | None) -> Baseline:
     """See ``static_mix``. Every mix of two models is tried: K is small."""
     best = best_of = min(models, key=lambda m: (m.cost_usd, -m.reward))
-    if spend_usd is None or not all(np.isfinite(m.cost_usd) for m in models):
+    if spend_usd is None or not np.isfinite([spend_usd, *(m.cost_usd for m in models)]).all():
         return max(models, key=lambda m: m.reward)
     for low in models:
         for high in models:
@@ -69,8 +69,8 @@ def mix_of(models: tuple[Baseline, ...], spend_usd: float | None) -> Baseline:
 def uniform(matrix: OutcomeMatrix) -> Baseline:
     """Any known model, all alike, for each prompt."""
     return Baseline(
-        _mean(np.array([_mean(row) for row in matrix.quality])),
-        _mean(np.array([_mean(row) for row in matrix.cost_usd])),
+        mean_of_known(np.array([mean_of_known(row) for row in matrix.quality])),
+        mean_of_known(np.array([mean_of_known(row) for row in matrix.cost_usd])),
     )
 
 
@@ -87,7 +87,9 @@ def oracle(matrix: OutcomeMatrix, budget_usd: float | None) -> Baseline:
     def at(price: float) -> Baseline:
         # Among equally good models the cheapest.
         chosen = (quality - (price + 1e-9) * cost).argmax(axis=1)
-        return Baseline(float(quality[rows, chosen].mean()), float(cost[rows, chosen].mean()))
+        return Baseline(
+            float(quality[rows, chosen].mean()), mean_of_known(matrix.cost_usd[rows, chosen])
+        )
 
     free = at(0.0)
     if budget_usd is None or free.cost_usd <= budget_usd:
@@ -105,6 +107,7 @@ def oracle(matrix: OutcomeMatrix, budget_usd: float | None) -> Baseline:
     return Baseline(cheap.reward + share * (dear.reward - cheap.reward), budget_usd)
 
 
-def _mean(values: FloatArray) -> float:
+def mean_of_known(values: FloatArray) -> float:
+    """Mean of the finite values; NaN where there are none."""
     there = values[np.isfinite(values)]
     return float(there.mean()) if there.size else float("nan")

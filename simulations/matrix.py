@@ -97,6 +97,22 @@ def matrix_from_frame(
     frame: pl.DataFrame, models: Sequence[str] | None, *, source: str
 ) -> OutcomeMatrix:
     """The matrix of a long frame; see ``read_matrix``."""
+    for name in ("prompt_id", "model"):
+        nameless = frame.filter(pl.col(name).is_null())
+        if nameless.height:
+            raise DataError(
+                f"{source}: {nameless.height} rows have no {name}; the first is "
+                f"{nameless.row(0, named=True)}; fill it in or drop them"
+            )
+    if frame["quality"].dtype == pl.String:
+        numbers = frame["quality"].cast(pl.Float64, strict=False)
+        worded = frame.filter(numbers.is_null() & frame["quality"].is_not_null())
+        if worded.height:
+            first = worded.row(0, named=True)
+            raise DataError(
+                f"{source}: quality '{first['quality']}' of prompt {first['prompt_id']}, model "
+                f"{first['model']} is not a number ({worded.height} such rows)"
+            )
     frame = frame.with_columns(
         [pl.lit(None).alias(name) for name in OPTIONAL if name not in frame.columns]
     ).with_columns(

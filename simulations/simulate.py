@@ -21,7 +21,14 @@ from bandit_router.learning import Problem
 from bandit_router.policies import Policy, PolicyOptions, build_policy
 from bandit_router.protocols import FeatureExtractor
 from bandit_router.types import FloatArray, IntArray, RoutingRequest
-from simulations.baselines import Baseline, best_single, oracle, static_mix, uniform
+from simulations.baselines import (
+    Baseline,
+    best_single,
+    mean_of_known,
+    oracle,
+    static_mix,
+    uniform,
+)
 from simulations.matrix import OutcomeMatrix
 from simulations.replay import replay
 
@@ -247,7 +254,7 @@ def run_seed(study: Study, seed: int) -> SeedResult:
     return SeedResult(
         seed=seed,
         reward=float(trace.reward[scored].mean()),
-        cost_usd=float(trace.cost_usd[scored].mean()),
+        cost_usd=mean_of_known(trace.cost_usd[scored]),
         shares=counts / counts.sum(),
     )
 
