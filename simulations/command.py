@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,7 +66,9 @@ def simulate_command(
 
 def print_summary(summary: Summary, console: Console) -> None:
     """The table that a person reads."""
-    budget = "no budget" if summary.budget_usd is None else f"${summary.budget_usd:.3g} a request"
+    budget = (
+        "no budget" if summary.budget_usd is None else f"{_dollars(summary.budget_usd)} a request"
+    )
     size = f"{len(summary.seeds)} seeds × {summary.requests} requests"
     table = Table(title=f"{summary.policy}, {budget}, {size}")
     table.add_column("policy")
@@ -73,7 +76,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     table.add_column("mean cost", justify="right")
     interval = summary.reward_ci95
     spread = f" ± {(interval[1] - interval[0]) / 2:.4f}" if interval else ""
-    table.add_row(summary.policy, f"{summary.reward:.4f}{spread}", f"${summary.cost_usd:.3g}")
+    table.add_row(summary.policy, f"{summary.reward:.4f}{spread}", _dollars(summary.cost_usd))
     names = {
         "best_single": "best single model within budget",
         "static_mix": "best static mix at the same spend",
@@ -82,7 +85,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     }
     for key, label in names.items():
         baseline = summary.baselines[key]
-        table.add_row(label, f"{baseline.reward:.4f}", f"${baseline.cost_usd:.3g}", style="dim")
+        table.add_row(label, f"{baseline.reward:.4f}", _dollars(baseline.cost_usd), style="dim")
     console.print(table)
     if summary.utilisation is not None:
         mean, worst = summary.utilisation
@@ -90,3 +93,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     shares = ", ".join(f"{name} {share:.1%}" for name, share in summary.shares.items())
     console.print(f"shares: {shares}")
     console.print(f"regret against the oracle: {summary.regret:.4f} a request")
+
+
+def _dollars(amount: float) -> str:
+    return f"${amount:.3g}" if math.isfinite(amount) else "unknown"
