@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 
 from fastapi import FastAPI
@@ -13,10 +14,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bandit_router import __version__
-from bandit_router.errors import RouterError
+from bandit_router.errors import RouterError, StoreError
 from service.admin import admin_routes
 from service.body import ClientGone, invalid_fields
-from service.chat import CLIENT_CLOSED, ChatDoor
+from service.chat import ChatDoor
 from service.errors import Refused, problem_of
 from service.feedback import feedback_routes
 from service.health import health_routes
@@ -25,6 +26,10 @@ from service.outcomes import outcome_routes
 from service.request_ids import RequestIds
 from service.route import RouteDoor
 from service.runtime import Runtime
+
+# What a caller who went away would have been told; nobody reads it.
+CLIENT_CLOSED = 499
+log = logging.getLogger(__name__)
 
 
 def create_app(runtime: Runtime) -> FastAPI:
@@ -60,6 +65,9 @@ def create_app(runtime: Runtime) -> FastAPI:
 
 async def _on_router_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RouterError)
+    if isinstance(error, StoreError):
+        # The caller is not told where the database lies and what it said.
+        log.error("%s %s: %s", request.method, request.url.path, error)
     return problem_of(error).response()
 
 

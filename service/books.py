@@ -10,6 +10,8 @@ from bandit_router.errors import RouterError, StoreUnavailable
 from bandit_router.protocols import DecisionLog
 from bandit_router.types import Attempt, Decision, Outcome
 
+# A database that refuses is known sooner; this is for one that hangs.
+DECISION_PATIENCE_S = 10.0
 OUTCOME_RETRY_S = 1.0
 # With the log's own patience of three seconds a try, several minutes without a database.
 OUTCOME_TRIES = 100
@@ -45,7 +47,7 @@ class Books:
 
     async def _enter(self, decision: Decision) -> None:
         try:
-            await self._log.record_decision(decision)
+            await self._record(decision)
         except StoreUnavailable as error:
             if self.store_answers:
                 log.warning("decisions cannot be stored: %s", error)
@@ -54,6 +56,15 @@ class Books:
         if not self.store_answers:
             log.warning("decisions are stored again")
         self.store_answers = True
+
+    async def _record(self, decision: Decision) -> None:
+        try:
+            async with asyncio.timeout(DECISION_PATIENCE_S):
+                await self._log.record_decision(decision)
+        except TimeoutError:
+            raise StoreUnavailable(
+                f"the database took longer than {DECISION_PATIENCE_S:g} s to store a decision"
+            ) from None
 
     def close(self, outcome: Outcome, attempts: Sequence[Attempt]) -> None:
         """Store an outcome beside whatever comes next; a database that is away is waited for."""

@@ -24,8 +24,6 @@ from service.errors import problem_of
 from service.event_stream import EventStream
 from service.runtime import Runtime
 
-# What a caller who went away would have been told; nobody reads it.
-CLIENT_CLOSED = 499
 # A stream ends at the chain's deadline; this long after it, the caller has stopped reading.
 UNREAD_S = 30.0
 
@@ -50,21 +48,18 @@ class ChatDoor:
         runtime = self._runtime
         begun_s = runtime.clock.monotonic_s()
         principal = await runtime.doorkeeper.admit(request.headers, Scope.ROUTE)
+        body = await read_object(request, runtime.config.server.max_body_bytes)
+        chat = parse_chat(
+            body, session_id=request.headers.get("x-session-id"), tenant=principal.tenant
+        )
+        turn = _Turn(request, chat, begun_s)
         try:
-            body = await read_object(request, runtime.config.server.max_body_bytes)
-            chat = parse_chat(
-                body, session_id=request.headers.get("x-session-id"), tenant=principal.tenant
-            )
-            turn = _Turn(request, chat, begun_s)
-            try:
-                return await self._routed(turn)
-            except StoreUnavailable:
-                names = self._without_store(chat)
-                if not names:
-                    raise
-                return await self._degraded(turn, names)
-        except ClientGone:
-            return Response(status_code=CLIENT_CLOSED)
+            return await self._routed(turn)
+        except StoreUnavailable:
+            names = self._without_store(chat)
+            if not names:
+                raise
+            return await self._degraded(turn, names)
 
     async def _routed(self, turn: _Turn) -> Response:
         """The answer to a decision that is durable before its first byte leaves."""

@@ -15,6 +15,8 @@ from bandit_router.types import AttemptStatus, MaskReason
 
 INVALID = "invalid_request_error"
 RETRY_AFTER_STORE_S = 2
+STORE_AWAY = "the database cannot be reached just now; send the request again in a moment"
+STORE_REFUSED = "the database refused this; the router's log says why"
 RETRY_AFTER_RATE_LIMIT_S = 10
 
 # The first class in an error's ancestry that stands here decides: status, type, code.
@@ -97,15 +99,18 @@ def problem_of(error: errors.RouterError) -> Problem:
         return _handed_on(error)
     status, kind, code = next(TREATMENTS[c] for c in type(error).__mro__ if c in TREATMENTS)
     headers: dict[str, str] = {}
+    message = str(error)
     if isinstance(error, errors.StoreUnavailable):
-        headers["retry-after"] = str(RETRY_AFTER_STORE_S)
+        headers["retry-after"], message = str(RETRY_AFTER_STORE_S), STORE_AWAY
+    elif isinstance(error, errors.StoreError):
+        message = STORE_REFUSED
     elif isinstance(error, errors.NoEligibleModel) and _too_long(error):
         code = "context_length_exceeded"
     elif isinstance(error, errors.AllModelsFailed) and _only_rate_limits(error):
         status, kind, code = 429, "rate_limit_error", "rate_limit_exceeded"
         headers["retry-after"] = str(_retry_after_s(error))
     param = error.param if isinstance(error, errors.InvalidRequest) else None
-    return Problem(status, kind, code, str(error), param, headers)
+    return Problem(status, kind, code, message, param, headers)
 
 
 def internal_problem(request_id: str) -> Problem:

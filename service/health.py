@@ -37,7 +37,6 @@ def health_routes(runtime: Runtime) -> APIRouter:
             "missing": missing,
             "snapshot_version": runtime.router.serving.version,
             "learner": "leads" if task.leads else "follows",
-            "learner_error": task.last_error,
             "queued": {
                 "decisions": runtime.decision_log.queue_depth,
                 "feedback": runtime.feedback.queue_depth,

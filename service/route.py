@@ -10,7 +10,7 @@ from starlette.responses import Response
 from bandit_router.store.api_keys import Scope
 from bandit_router.types import Decision
 from service.answers import json_response
-from service.body import ClientGone, read_object
+from service.body import read_object
 from service.chat_request import parse_chat
 from service.decision_headers import decision_headers
 from service.runtime import Runtime
@@ -26,10 +26,7 @@ class RouteDoor:
         """One decision; the body is that of a chat request."""
         runtime = self._runtime
         principal = await runtime.doorkeeper.admit(request.headers, Scope.ROUTE)
-        try:
-            body = await read_object(request, runtime.config.server.max_body_bytes)
-        except ClientGone:
-            return Response(status_code=499)
+        body = await read_object(request, runtime.config.server.max_body_bytes)
         chat = parse_chat(
             body, session_id=request.headers.get("x-session-id"), tenant=principal.tenant
         )

@@ -201,6 +201,7 @@ async def test_without_a_database_only_a_last_resort_answers_and_all_recovers(
                     assert refused.status_code == 503
                     assert refused.json()["error"]["code"] == "store_unavailable"
                     assert int(refused.headers["retry-after"]) >= 1
+                    assert "postgresql" not in refused.text
                 assert (await service.client.get("/health/live")).status_code == 200
                 ready = await service.client.get("/health/ready")
                 assert ready.status_code == 503

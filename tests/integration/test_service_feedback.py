@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 from chain_setup import http_model
 from misbehaving import answer, misbehaving
 from service_process import ASK, Served, eventually, router_config, served
+
+from bandit_router.config import PolicyConfig
 
 
 @pytest.mark.asyncio
@@ -160,3 +163,27 @@ async def assert_operators_see_it(service: Served) -> None:
     assert len(snapshots) == 3
     assert snapshots[0]["version"] == told["snapshot_version"]
     assert snapshots[0]["version"] > snapshots[1]["version"]
+
+
+@pytest.mark.asyncio
+async def test_a_policy_that_no_longer_serves_can_still_be_looked_at(store_url: str) -> None:
+    model = http_model("small", "http://127.0.0.1:1/v1")
+    for name in ("linucb", "thompson"):
+        config = router_config(store_url, model, policy=PolicyConfig(name=name))
+        async with served(config) as service:
+            await eventually(partial(wrote_a_snapshot, service))
+    async with served(config) as service:
+        client = service.client
+        listed = (await client.get("/admin/policies")).json()["policies"]
+        assert {entry["name"]: entry["serving"] for entry in listed} == {
+            "thompson": True,
+            "linucb": False,
+        }
+        told = (await client.get("/admin/policies/linucb")).json()
+        assert told["serving"] is False
+        assert told["models"][0]["model"] == "small"
+        assert "learner" not in told
+
+
+async def wrote_a_snapshot(service: Served) -> bool:
+    return service.runtime.router.serving.version > 0

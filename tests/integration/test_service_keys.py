@@ -10,11 +10,14 @@ import pytest
 from chain_setup import http_model
 from misbehaving import answer, misbehaving
 from service_process import ASK, eventually, router_config, served
+from starlette.datastructures import Headers
 
+from bandit_router.clock import SystemClock
 from bandit_router.config import ServerConfig
-from bandit_router.errors import ConfigError
-from bandit_router.store.api_keys import ApiKeys, Scope
+from bandit_router.errors import ConfigError, StoreUnavailable
+from bandit_router.store.api_keys import ApiKeys, Principal, Scope
 from service import principals
+from service.principals import Doorkeeper
 from service.run import serve
 from service.settings import is_loopback
 
@@ -96,6 +99,38 @@ async def test_a_revoked_key_stops_working_within_seconds(
                 return (await status()).status_code == 401
 
             await eventually(refused)
+
+
+class KeysOfAStoreThatGoesAway:
+    away = False
+
+    async def verify(self, clear: str) -> Principal | None:
+        if self.away:
+            raise StoreUnavailable("no database")
+        return Principal(1, "shop", "acme", frozenset({Scope.ROUTE})) if clear == "br-a" else None
+
+
+class TurnedClock(SystemClock):
+    at_s = 1000.0
+
+    def monotonic_s(self) -> float:
+        return self.at_s
+
+
+@pytest.mark.asyncio
+async def test_a_key_seen_lately_is_believed_while_the_database_is_away() -> None:
+    keys, clock = KeysOfAStoreThatGoesAway(), TurnedClock()
+    doorkeeper = Doorkeeper(keys, clock, require_api_key=True)  # type: ignore[arg-type]
+    known, unknown = Headers(bearer("br-a")), Headers(bearer("br-b"))
+    assert (await doorkeeper.admit(known, Scope.ROUTE)).tenant == "acme"
+    keys.away = True
+    clock.at_s += principals.BELIEVED_S - 1.0
+    assert (await doorkeeper.admit(known, Scope.ROUTE)).tenant == "acme"
+    with pytest.raises(StoreUnavailable):
+        await doorkeeper.admit(unknown, Scope.ROUTE)
+    clock.at_s += 2.0
+    with pytest.raises(StoreUnavailable):
+        await doorkeeper.admit(known, Scope.ROUTE)
 
 
 def test_beyond_loopback_the_service_does_not_start_without_keys() -> None:
