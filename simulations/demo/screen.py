@@ -131,8 +131,8 @@ class Screen:
             self.say(line, None if result.audit.complete else "red")
 
     def _table(self, result: Result) -> Table:
-        table = Table(title=f"{result.whole.requests:,} requests", title_justify="left")
-        table.add_column("who chooses")
+        table = Table()
+        table.add_column(f"{result.whole.requests:,} requests")
         for name in ("quality", "$ a request", "$ in total", *self._names):
             table.add_column(name, justify="right", no_wrap=True)
         lines = {"router": result.whole.router}
