@@ -10,7 +10,7 @@ import numpy as np
 from bandit_router.basis import coordinates
 from bandit_router.choice import masked, mix
 from bandit_router.config import ExplorationConfig
-from bandit_router.exploration import Activity, explored
+from bandit_router.exploration import Activity, explored, no_exploration
 from bandit_router.learning import LearnedState, Problem, predict
 from bandit_router.pacing import HORIZON
 from bandit_router.policies.base import Context, Policy
@@ -49,17 +49,19 @@ def select(
     penalty = penalty_of(prediction, state.pacer.price_of_dollar, problem.value_of_second)
     pmf = policy.pmf(state.policy, Context(z=z, beliefs=beliefs, penalty=penalty), eligible)
     utility = beliefs.mean - penalty
-    exploration = explored(
-        config,
-        pmf,
-        utility,
-        beliefs.sd,
-        prediction.cost_usd,
-        eligible,
-        activity,
-        # One call that takes longer to pay off than the pacer's horizon cannot be paced.
-        dearest_usd=np.inf if problem.budget_usd is None else problem.budget_usd * HORIZON,
-    )
+    exploration = no_exploration(pmf.size)
+    if policy.adaptive:
+        exploration = explored(
+            config,
+            pmf,
+            utility,
+            beliefs.sd,
+            prediction.cost_usd,
+            eligible,
+            activity,
+            # One call that takes longer to pay off than the pacer's horizon cannot be paced.
+            dearest_usd=np.inf if problem.budget_usd is None else problem.budget_usd * HORIZON,
+        )
     return Selection(
         pmf=mix(pmf, exploration),
         utility=utility,

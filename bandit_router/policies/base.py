@@ -66,12 +66,15 @@ class Policy(Protocol[State]):
     ``pmf`` returns (K,): non-negative, sums to one, zero outside ``eligible``. No function has
     a clock, a generator, or memory other than the state it is handed, which it leaves as it was.
     ``spread`` gives, for (N, d) coordinates, the mean and sd (N, K) of the qualities that the
-    policy in effect chooses by, for the pacer. ``arrays`` and ``from_arrays`` carry the state
-    through a snapshot without loss.
+    policy in effect chooses by, for the pacer. ``adaptive`` says whether what is learned moves
+    the choice: exploration is mixed into adaptive policies only, so that ``fixed`` means fixed.
+    ``arrays`` and ``from_arrays`` carry the state through a snapshot without loss.
     """
 
     @property
     def name(self) -> str: ...
+    @property
+    def adaptive(self) -> bool: ...
     def init(self, arm_count: int, dimension: int) -> State: ...
     def beliefs(self, state: State, z: FloatArray) -> Beliefs: ...
     def spread(self, state: State, z: FloatArray) -> tuple[FloatArray, FloatArray]: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -49,6 +50,7 @@ class LinUcb(LinearPolicy):
 class Fixed(LinearPolicy):
     """Always one model; where it is not eligible, the best of the others."""
 
+    adaptive: ClassVar[bool] = False
     arm: int = 0
     name: str = "fixed"
 
@@ -63,6 +65,7 @@ class Fixed(LinearPolicy):
 class Random(LinearPolicy):
     """Any eligible model, all alike."""
 
+    adaptive: ClassVar[bool] = False
     name: str = "random"
 
     def pmf(self, state: HeadBank, context: Context, eligible: BoolArray) -> FloatArray:

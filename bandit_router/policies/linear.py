@@ -7,6 +7,7 @@ Policies that share this state can be swapped without losing what was learned, a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 
@@ -38,6 +39,8 @@ def cold_prior(dimension: int) -> Prior:
 
 class LinearPolicy:
     """Everything of a policy with linear beliefs, except ``pmf`` and ``name``."""
+
+    adaptive: ClassVar[bool] = True
 
     def init(self, arm_count: int, dimension: int) -> HeadBank:
         """Heads that have seen nothing."""
