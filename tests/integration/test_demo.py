@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,6 +63,11 @@ def lines_until(process: subprocess.Popen[str], words: str) -> list[str]:
 
 def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
+
+
+def folder_of(children: list[psutil.Process]) -> Path:
+    """The demo's folder, from the configuration that its service was started with."""
+    return Path(next(c for c in children if "serve" in c.cmdline()).cmdline()[-1]).parent
 
 
 def assert_gone(processes: list[psutil.Process]) -> None:
@@ -172,7 +178,7 @@ def test_ctrl_c_in_the_middle_ends_service_and_postgres() -> None:
         lines_until(process, "1-80")
         children = descendants(process)
         assert {"postgres"} <= {child.name() for child in children}
-        folder = Path(next(c for c in children if "serve" in c.cmdline()).cmdline()[-1]).parent
+        folder = folder_of(children)
         assert folder.is_dir()
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=40)
@@ -185,9 +191,12 @@ def test_a_killed_demo_takes_service_and_postgres_with_it() -> None:
     with demo("--requests", "50", "--keep-serving") as process:
         lines_until(process, "are up after")
         children = descendants(process)
+        folder = folder_of(children)
         process.kill()
         if sys.platform == "linux":
             assert_gone(children)
+    # Only what nobody is left to remove stays.
+    shutil.rmtree(folder)
 
 
 def test_a_service_that_does_not_start_is_quoted() -> None:
