@@ -26,6 +26,9 @@ BACKLOG = 2048
 # Measured: p99 at 32 connections fell from 47 to 8 ms when start-up's objects were frozen and
 # young collections made rarer.
 GC_THRESHOLDS = (50_000, 50, 100)
+# The learner's arithmetic runs in a thread, and requests wait for it at every turn of the loop.
+# Measured at 16 connections: p99 fell from 880 to 305 ms against Python's own 5 ms.
+SWITCH_INTERVAL_S = 0.0005
 
 
 def serve(config: RouterConfig, config_path: Path) -> None:
@@ -86,6 +89,7 @@ async def _serve(config: RouterConfig, config_path: Path, listener: socket.socke
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         await server.serve(sockets=[listener])
 
 
