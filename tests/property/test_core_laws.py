@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from core_samples import folded, make_policy, make_problem, make_row
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -22,7 +22,12 @@ from bandit_router.types import FloatArray
 
 PROBLEM = make_problem(budget_usd=1e-3)
 POLICY = make_policy()
-CUSTOM = settings(max_examples=60, deadline=None)
+# A busy machine may take its time.
+UNTIMED: dict[str, Any] = {
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.too_slow],
+}
+CUSTOM = settings(max_examples=60, **UNTIMED)
 
 
 def vectors(size: int, low: float, high: float) -> st.SearchStrategy[FloatArray]:
@@ -208,7 +213,7 @@ PAYLOAD = to_bytes(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, **UNTIMED)
 @given(st.integers(0, len(PAYLOAD) - 1), st.integers(1, 255), st.booleans())
 def test_damage_anywhere_is_refused_or_harmless(place: int, flip: int, cut: bool) -> None:
     damaged = bytearray(PAYLOAD)
