@@ -196,7 +196,9 @@ class Learner:
         self._refit_at_s = self._clock.monotonic_s()
 
     async def _write(self, reason: str) -> None:
-        payload = snapshot.to_bytes(self._problem, self._policy, self._state)
+        payload = await asyncio.to_thread(
+            snapshot.to_bytes, self._problem, self._policy, self._state
+        )
         await self._store.write_snapshot(
             SnapshotRecord(
                 version=self._version + 1,

@@ -18,6 +18,9 @@ from bandit_router.types import FloatArray
 WINDOW = 320
 # Requests over which a surplus or debt is worked off.
 HORIZON = 100.0
+# A debt is paid back out of at most half the budget: the frontier is concave, so that a long
+# time a little below it costs less than a short time at its cheapest end.
+LEAST_TARGET = 0.5
 SOLVE_EVERY = 8
 # Until so many requests are paid for, λ is solved after each: the first bills say the most.
 SOLVE_ALWAYS_UNTIL = 64
@@ -74,7 +77,7 @@ def due(pacer: PacerState) -> bool:
 
 def target_usd(pacer: PacerState, budget_usd: float) -> float:
     """What the next requests may cost on average, surplus and debt included."""
-    return max(budget_usd + pacer.account_usd / HORIZON, 0.0)
+    return max(budget_usd + pacer.account_usd / HORIZON, LEAST_TARGET * budget_usd)
 
 
 def standard_normals(rows: int, arms: int) -> FloatArray:

@@ -33,7 +33,7 @@ class DemoOptions:
     """What the command line may set. requests: None replays all of them."""
 
     requests: int | None = None
-    budget_usd_per_request: float = 6.6e-4
+    budget_usd_per_request: float = 2.3e-4
     seed: int = 0
     clients: int = 8
     json_path: Path | None = None

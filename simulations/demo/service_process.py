@@ -35,9 +35,6 @@ sys.exit(run(sys.argv[2:]))
 """
 # What would make it another service than the one configured.
 FOREIGN_VARIABLES = ("DATABASE_URL", "BANDIT_ROUTER_CONFIG")
-# On matrices as small as the learner's, threads of the linear algebra library only wait for each
-# other: a third more CPU in the service, measured on two cores.
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @contextmanager
@@ -46,8 +43,7 @@ def running_service(place: Workspace) -> Iterator[subprocess.Popen[bytes]]:
 
     Raises DemoError, with the end of its log, when it does not become ready.
     """
-    environ = dict.fromkeys(THREAD_VARIABLES, "1")
-    environ |= {k: v for k, v in os.environ.items() if k not in FOREIGN_VARIABLES}
+    environ = {k: v for k, v in os.environ.items() if k not in FOREIGN_VARIABLES}
     command = [sys.executable, "-c", LAUNCHER, str(os.getpid())]
     command += ["serve", "--config", str(place.config_path)]
     with place.log_path.open("wb") as log:
