@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,9 +27,7 @@ from simulations.baselines import (
 )
 from simulations.matrix import OutcomeMatrix
 from simulations.replay import replay
-
-# Thread pools of the linear algebra library only get in the way of one process per core.
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+from simulations.workers import spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,16 +257,7 @@ def run_study(
     study: Study, seeds: Sequence[int], jobs: int, on_seed: Callable[[], None] = lambda: None
 ) -> Summary:
     """All seeds, over ``jobs`` processes, and their summary. on_seed is called after each."""
-    results: list[SeedResult] = []
-    if jobs == 1:
-        for seed in seeds:
-            results.append(run_seed(study, seed))
-            on_seed()
-    else:
-        with study_pool(study, jobs) as pool:
-            for result in pool.map(_run_shared, seeds):
-                results.append(result)
-                on_seed()
+    results = spread(run_seed, study, seeds, jobs, on_seed)
     return summarise(study, results)
 
 
@@ -294,43 +279,6 @@ def summarise(study: Study, results: Sequence[SeedResult]) -> Summary:
             "oracle": oracle(scored, budget_usd),
         },
     )
-
-
-_shared: Study | None = None
-
-
-def _share(study: Study) -> None:
-    global _shared
-    _shared = study
-
-
-def _run_shared(seed: int) -> SeedResult:
-    assert _shared is not None
-    return run_seed(_shared, seed)
-
-
-@contextmanager
-def study_pool(study: Study, jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes that hold the study, each with single-threaded linear algebra.
-
-    Spawned, not forked: Polars' threads do not survive a fork.
-    """
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    try:
-        with ProcessPoolExecutor(
-            jobs,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_share,
-            initargs=(study,),
-        ) as pool:
-            yield pool
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _number(value: float) -> float | None:
