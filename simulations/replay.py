@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +21,7 @@ from bandit_router.learning import (
 )
 from bandit_router.policies.base import Policy
 from bandit_router.selection import select
-from bandit_router.types import FloatArray, IntArray, Observation
+from bandit_router.types import BoolArray, FloatArray, IntArray, Observation
 from simulations.matrix import OutcomeMatrix
 
 # A replayed log is fitted anew when it has grown by half since the last fit.
@@ -55,11 +55,14 @@ def replay(
     rng: np.random.Generator,
     *,
     burn_in: int = 1,
+    available: BoolArray | None = None,
 ) -> tuple[Trace, LearnedState]:
     """Route the prompts of ``order`` one after the other, learning from each outcome at once.
 
     Every prompt is routed before its outcome is seen, and only the chosen arm's outcome is
     revealed. features: (N, n). burn_in: forced looks at an arm that was never tried.
+    available: (n, K) which arms the operator offers at each step, by default all: an arm that is
+    not offered can neither be chosen nor be reckoned with by the pacer.
     """
     known = matrix.known
     state = init_state(problem, policy)
@@ -71,6 +74,10 @@ def replay(
     next_refit = FIRST_REFIT
     for step, row in enumerate(rows):
         eligible = known[row]
+        if available is not None:
+            eligible = eligible & available[step]
+            if (available[step] != problem.routable).any():
+                problem = replace(problem, routable=available[step])
         activity = _burn_in_activity(state.pulls, burn_in)
         selection = select(
             problem, policy, state, features[row], tokens[row], eligible, exploration, activity
