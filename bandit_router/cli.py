@@ -14,6 +14,7 @@ from bandit_router import __version__
 from bandit_router.cli_inputs import ConfigOption, UrlOption, config_path, database
 from bandit_router.cli_keys import keys
 from bandit_router.errors import RouterError
+from simulations.benchmark_command import benchmark
 
 EXIT_PROBLEM = 2
 
@@ -28,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(keys)
+app.add_typer(benchmark)
 
 
 def main() -> None:

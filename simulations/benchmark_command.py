@@ -1,0 +1,172 @@
+"""``bandit-router benchmark``: published protocols on this router, with the published figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+benchmark = typer.Typer(
+    name="benchmark",
+    help="Run published evaluation protocols, beside the published figures.",
+    no_args_is_help=True,
+)
+
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the result here too.")
+]
+JobsOption = Annotated[int, typer.Option(min=1, help="Processes.")]
+PolicyOption = Annotated[str, typer.Option(help="The policy to run, as for simulate.")]
+FeatureSetOption = Annotated[
+    str, typer.Option(help="What is known of a prompt: none, hashed or minilm.")
+]
+
+
+@benchmark.command()
+def paretobandit(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Outcome matrix; by default the prompts in the installed package paretobandit, "
+            "which lack the fourth model that onboarding needs.",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Repeat over this many shuffles.")] = 20,
+    json_path: JsonOption = None,
+    budgets: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Dollars per request; by default the seven published."),
+    ] = None,
+    jobs: JobsOption = 1,
+    peer: Annotated[
+        bool, typer.Option(help="Run the package paretobandit itself beside it.")
+    ] = True,
+    scenarios: Annotated[
+        bool, typer.Option(help="Run failure, price drift and onboarding as well.")
+    ] = True,
+    policy: PolicyOption = "thompson",
+    feature_set: FeatureSetOption = "hashed",
+    half_life: Annotated[
+        float | None,
+        typer.Option(min=1.0, help="Decisions after which an observation counts half."),
+    ] = None,
+) -> None:
+    """ParetoBandit's protocol: cold start, seven budgets, and a world that changes.
+
+    Prints reward and spend beside the best static mix at the same spend, the published figures
+    and a fresh run of the package itself.
+    """
+    from rich.console import Console
+
+    from simulations.benchmark_report import print_budgets, print_scenarios
+    from simulations.example_data import read_examples
+    from simulations.matrix import read_matrix
+    from simulations.progress import stages
+    from simulations.protocols import paretobandit as protocol
+    from simulations.protocols.paretobandit_peer import PeerResult, run_peer
+
+    matrix = read_examples() if data is None else read_matrix(data)
+    budgets_usd = numbers(budgets, "--budgets") or protocol.BUDGETS_USD
+    with stages() as (on_stage, on_step):
+        on_stage("reading prompts", len(matrix.prompts))
+        study = protocol.protocol_study(
+            matrix,
+            policy=policy,
+            text=feature_set,
+            half_life_decisions=half_life,
+            on_prompt=on_step,
+        )
+        peers = PeerResult(note="not run: --no-peer")
+        if peer:
+            three = protocol.of_models(study, protocol.MODELS)
+            peers = run_peer(three, budgets_usd, seeds, on_stage, on_step)
+        plan = protocol.Plan(seeds=seeds, jobs=jobs, on_stage=on_stage, on_seed=on_step)
+        rows = protocol.run_budgets(study, budgets_usd, plan, peers)
+        reports = (
+            protocol.run_scenarios(study, protocol.SCENARIO_BUDGETS_USD, plan) if scenarios else {}
+        )
+    if json_path is not None:
+        result = {
+            "policy": policy,
+            "feature_set": feature_set,
+            "half_life_decisions": half_life,
+            "seeds": seeds,
+            "rows": rows,
+            "scenarios": reports,
+            "peer_note": peers.note,
+        }
+        json_path.write_text(json.dumps(result, indent=2) + "\n")
+    print_budgets(rows, peers.note, Console())
+    print_scenarios(reports, Console())
+
+
+@benchmark.command()
+def routellm(
+    data: Annotated[
+        Path, typer.Option(metavar="FILE", help="Outcome matrix of two models: RouteLLM's pair.")
+    ],
+    seeds: Annotated[int, typer.Option(min=1, help="Repeat over this many shuffles.")] = 3,
+    json_path: JsonOption = None,
+    shares: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Shares of strong calls to hold; by default .1 to .9."),
+    ] = None,
+    metadata: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Columns that become features: category.")
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Only these two models.")
+    ] = None,
+    jobs: JobsOption = 1,
+    policy: PolicyOption = "thompson",
+    feature_set: FeatureSetOption = "hashed",
+) -> None:
+    """RouteLLM's measures, APGR and CPT, learning online from bandit feedback in one pass.
+
+    Every pass holds one share of strong calls and is scored on its second half. APGR is 0.5 for
+    a random mix.
+    """
+    from rich.console import Console
+
+    from bandit_router.errors import DataError
+    from simulations.benchmark_report import print_routellm
+    from simulations.matrix import read_matrix
+    from simulations.progress import stages
+    from simulations.protocols.routellm import SHARES, pair_study, run_routellm
+
+    targets = numbers(shares, "--shares") or SHARES
+    if not all(0.0 < share < 1.0 for share in targets):
+        raise DataError(f"--shares {shares}: a share lies between 0 and 1")
+    matrix = read_matrix(data, names(models) or None)
+    with stages() as (on_stage, on_step):
+        on_stage("reading prompts", len(matrix.prompts))
+        study = pair_study(
+            matrix, policy=policy, text=feature_set, metadata=names(metadata), on_prompt=on_step
+        )
+        on_stage("replaying passes", seeds * len(targets))
+        result = run_routellm(study, targets, seeds, jobs, on_step)
+    result["metadata"] = list(names(metadata))
+    if json_path is not None:
+        json_path.write_text(json.dumps(result, indent=2) + "\n")
+    print_routellm(result, Console())
+
+
+def names(text: str | None) -> tuple[str, ...]:
+    """The parts of a comma list."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def numbers(text: str | None, option: str) -> tuple[float, ...]:
+    """The positive numbers of a comma list. Raises DataError naming the option."""
+    from bandit_router.errors import DataError
+
+    try:
+        found = tuple(float(part) for part in names(text))
+    except ValueError as error:
+        raise DataError(f"{option} {text}: give numbers, 1e-4,2e-4 say ({error})") from error
+    if any(not 0.0 < number < float("inf") for number in found):
+        raise DataError(f"{option} {text}: every number must be positive")
+    return found

@@ -1,0 +1,92 @@
+"""The tables that a person reads after a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_budgets(rows: Sequence[Mapping[str, Any]], peer_note: str, console: Console) -> None:
+    """One line per budget: reward and spend here, beside the yardsticks."""
+    table = Table(title="ParetoBandit's protocol: mean test reward (spend over budget)")
+    for name in ("budget", "this router", "worst spend", "static mix", "published", "peer, cold"):
+        table.add_column(name, justify="right")
+    table.add_column("peer, with prior", justify="right")
+    for row in rows:
+        table.add_row(
+            f"${row['budget_usd']:.2g}",
+            pair(row["reward"], row["spend_ratio"]),
+            number(row["spend_ratio_worst"], 2),
+            number(row["static_mix"]),
+            pair(row["published"], row["published_spend_ratio"]),
+            pair(row["peer"], row["peer_spend_ratio"]),
+            pair(row["peer_with_prior"], row["peer_with_prior_spend_ratio"]),
+        )
+    console.print(table)
+    console.print("static mix: the best random mix of fixed models at the same spend")
+    console.print(f"peer: {peer_note}")
+
+
+def print_scenarios(scenarios: Mapping[str, Sequence[Mapping[str, Any]]], console: Console) -> None:
+    """One line per scenario, budget and phase."""
+    if not any(scenarios.values()):
+        return
+    table = Table(title="Scenarios")
+    for name in ("scenario", "budget", "phase"):
+        table.add_column(name)
+    for name in ("reward", "static mix", "without it", "spend", "its share", "after 200", "steps"):
+        table.add_column(name, justify="right")
+    for scenario, reports in scenarios.items():
+        for report in reports:
+            name = f"{scenario}, {report['variant']}" if "variant" in report else scenario
+            steps = [report[key] for key in report if key.startswith("steps_to")]
+            for phase in report["phases"]:
+                last = phase is report["phases"][-1]
+                table.add_row(
+                    name,
+                    f"${report['budget_usd']:.3g}",
+                    phase["phase"],
+                    number(phase["reward"]),
+                    number(phase["static_mix"]),
+                    number(phase["static_mix_without"]),
+                    number(phase.get("spend_ratio"), 2),
+                    number(phase["share"], 2),
+                    number(phase["share_after_200"], 2),
+                    number(steps[0], 0) if last else "",
+                )
+    console.print(table)
+    console.print(
+        "its: the model that fails, changes its price or joins; without it: the best static mix "
+        "of the others; steps: median requests until it is back, taken up or adopted"
+    )
+
+
+def print_routellm(result: Mapping[str, Any], console: Console) -> None:
+    """The curve's points, then the measures."""
+    table = Table(title=f"RouteLLM's measures, {result['policy']}, {result['scored']} scored")
+    for name in ("target share", "strong calls", "gap recovered"):
+        table.add_column(name, justify="right")
+    for point in result["points"]:
+        table.add_row(
+            number(point["target_share"], 2),
+            number(point["strong_share"]),
+            number(point["recovered"]),
+        )
+    console.print(table)
+    console.print(
+        f"APGR {result['apgr']:.3f} (random mix 0.500), "
+        f"CPT(50 %) {result['cpt_50']:.1%}, CPT(80 %) {result['cpt_80']:.1%}"
+    )
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure, or a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def pair(reward: float | None, spend_ratio: float | None) -> str:
+    """``.877 (1.00)``."""
+    return "–" if reward is None else f"{number(reward)} ({number(spend_ratio, 2)})"

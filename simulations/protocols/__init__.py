@@ -1,0 +1,1 @@
+"""Published evaluation protocols, run on this project's policies."""
