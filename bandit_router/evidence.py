@@ -110,7 +110,7 @@ class _Search:
             loss,
             np.concatenate(([-0.1], np.full(group_count, -1.0))),
             method="L-BFGS-B",
-            bounds=[(-3.0, 1.0)] + [(-6.0, 4.0)] * group_count,
+            bounds=[(-7.0, 1.0)] + [(-6.0, 4.0)] * group_count,
             options={"maxiter": 25},
         )
         return float(found.fun), prior_at(np.asarray(found.x))

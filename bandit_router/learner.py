@@ -83,6 +83,7 @@ class Learner:
         self._version = 0
         self._rewards_at_refit = 0.0
         self._refit_at_s = clock.monotonic_s()
+        self._fits_snapshot = False
         self.quarantine: deque[Quarantined] = deque(maxlen=QUARANTINE_KEPT)
 
     @property
@@ -110,9 +111,11 @@ class Learner:
             try:
                 state = snapshot.from_bytes(self._problem, self._policy, record.payload)
             except SnapshotError:
+                self._fits_snapshot = False
                 self._state = learning.init_state(self._problem, self._policy)
                 self._cursor = START
             else:
+                self._fits_snapshot = True
                 self._state = state
                 self._cursor = record.cursor
                 self._rewards_at_refit = float(state.rewards.sum())
@@ -124,7 +127,8 @@ class Learner:
         if self._cursor == START:
             with self._all_or_nothing():
                 await self._fit_from_log()
-                await self._write("init")
+                if self._cursor != START or not self._fits_snapshot:
+                    await self._write("init")
         return self.serving
 
     async def step(self) -> bool:
@@ -189,7 +193,7 @@ class Learner:
         rows = log_rows(self._problem, fit)
         if rows.arm.size:
             self._state = await asyncio.to_thread(
-                learning.refit, self._problem, self._policy, self._state, rows
+                learning.refit, self._problem, self._policy, self._state, rows, batch.since
             )
         self._cursor = batch.cursor
         self._rewards_at_refit = float(self._state.rewards.sum())
@@ -221,6 +225,9 @@ def unfit(row: Observation, problem: Problem) -> str | None:
             f"{row.features.size} features, {len(problem.feature_names)} expected: "
             "stored by another extractor"
         )
+    made, wanted = row.extractor_version, problem.extractor_version
+    if made and wanted and made != wanted:
+        return f"features by extractor {made}, not {wanted}"
     if not np.isfinite(row.features).all():
         return "a feature is not finite"
     for name, value in (

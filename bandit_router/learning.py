@@ -33,7 +33,8 @@ FADE_EVERY = 64
 class Problem:
     """What is configured and not learned. Arrays are (K,) in the order of ``arms``.
 
-    routable: whether the policy may ever choose the arm.
+    routable: whether the policy may ever choose the arm. extractor_version: of the features;
+    "" where there is only one.
     """
 
     arms: tuple[str, ...]
@@ -44,6 +45,7 @@ class Problem:
     budget_usd: float | None = None
     value_of_second: float = 0.0
     half_life_decisions: float | None = None
+    extractor_version: str = ""
 
     @property
     def typical_amount(self) -> FloatArray:
@@ -60,13 +62,16 @@ class Problem:
 @dataclass(frozen=True, slots=True)
 class LearnedState:
     """Everything learned. policy: the policy's own state. clock: the decision_seq that
-    weights are counted from. pulls, rewards: (K,) calls and live rewards per arm."""
+    weights are counted from. since: decisions before this decision_seq are past learning from:
+    the last fit did not reach back to them. pulls, rewards: (K,) calls and live rewards per arm.
+    """
 
     basis: Basis
     policy: Any
     effort: EffortState
     pacer: PacerState
     clock: int
+    since: int
     pulls: FloatArray
     rewards: FloatArray
 
@@ -99,6 +104,7 @@ def init_state(problem: Problem, policy: Policy[Any]) -> LearnedState:
         effort=effort.empty_effort(count, basis.dimension, problem.typical_amount),
         pacer=pacing.empty_pacer(),
         clock=0,
+        since=0,
         pulls=np.zeros(count),
         rewards=np.zeros(count),
     )
@@ -126,8 +132,9 @@ def predict(
 def fold(
     problem: Problem, policy: Policy[Any], state: LearnedState, row: Observation
 ) -> LearnedState:
-    """The state after one row of the log. Rows of unknown arms change nothing."""
-    if row.arm not in problem.arms:
+    """The state after one row of the log. Rows of unknown arms change nothing, nor do rows of
+    decisions that the last fit did not reach back to: what they would revise is not there."""
+    if row.arm not in problem.arms or row.decision_seq < state.since:
         return state
     arm = problem.arms.index(row.arm)
     z = coordinates(state.basis, row.features)
@@ -187,12 +194,12 @@ def with_solved_price(problem: Problem, policy: Policy[Any], state: LearnedState
 
 
 def refit(
-    problem: Problem, policy: Policy[Any], state: LearnedState, rows: LogRows
+    problem: Problem, policy: Policy[Any], state: LearnedState, rows: LogRows, since: int = 0
 ) -> LearnedState:
     """The state with coordinates, noise and scales learned anew from the log's rows.
 
-    The account stays, and so do the counts unless they are empty; posteriors are those of
-    ``rows`` alone.
+    since: the first decision_seq that ``rows`` reach back to. The account stays, and so do the
+    counts unless they are empty; posteriors are those of ``rows`` alone.
     """
     clock = max(state.clock, int(rows.decision_seq.max()))
     basis = fit_basis(rows.features, problem.feature_names, problem.feature_blocks)
@@ -226,6 +233,7 @@ def refit(
             window_tokens=tuple(float(tokens) for tokens in rows.input_tokens[recent]),
         ),
         clock=clock,
+        since=since,
         pulls=state.pulls if state.pulls.any() else pulls.astype(np.float64),
         rewards=state.rewards if state.rewards.any() else rewards.astype(np.float64),
     )

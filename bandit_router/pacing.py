@@ -26,7 +26,8 @@ SOLVE_EVERY = 8
 SOLVE_ALWAYS_UNTIL = 64
 _BISECTIONS = 14
 # Irrational steps of a Weyl sequence: even, reproducible stand-ins for random draws.
-_WEYL = np.sqrt(np.array([2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0, 23.0, 29.0, 31.0, 37.0]))
+_PRIMES = [n for n in range(2, 230) if all(n % k for k in range(2, int(n**0.5) + 1))]
+_WEYL = np.sqrt(np.array(_PRIMES, dtype=np.float64))
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,10 +123,14 @@ class SnapshotRecord:
 
 @dataclass(frozen=True, slots=True)
 class LearnerBatch:
-    """Rows of the learner's input in ingestion order, and the cursor after the last."""
+    """Rows of the learner's input in ingestion order, and the cursor after the last.
+
+    since: for a fit from scratch, the first decision_seq that it reaches back to.
+    """
 
     observations: Sequence[Observation]
     cursor: tuple[int, int]
+    since: int = 0
 
 
 class DecisionLog(Protocol):

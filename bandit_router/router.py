@@ -59,6 +59,7 @@ def problem_of(config: RouterConfig, extractor: FeatureExtractor) -> Problem:
         budget_usd=config.policy.budget_usd_per_request,
         value_of_second=config.policy.value_of_second,
         half_life_decisions=config.policy.half_life_decisions,
+        extractor_version=extractor.version,
     )
 
 

@@ -58,7 +58,7 @@ def to_bytes(problem: Problem, policy: Policy[Any], state: LearnedState) -> byte
         ),
         "counts.pulls": state.pulls,
         "counts.rewards": state.rewards,
-        "counts.clock": np.array([float(state.clock)]),
+        "counts.clock": np.array([state.clock, state.since], dtype=np.float64),
     }
     for prefix, part in (
         ("policy", policy.arrays(state.policy)),
@@ -71,6 +71,8 @@ def to_bytes(problem: Problem, policy: Policy[Any], state: LearnedState) -> byte
         "policy": policy.name,
         "arms": problem.arms,
         "features": problem.feature_names,
+        "extractor": problem.extractor_version,
+        "metered": problem.prices.metered.tolist(),
         "coordinates": state.basis.names,
     }
     text = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
@@ -121,6 +123,7 @@ def _state(
             paid=int(paid),
         ),
         clock=int(arrays["counts.clock"][0]),
+        since=int(arrays["counts.clock"][1]),
         pulls=arrays["counts.pulls"],
         rewards=arrays["counts.rewards"],
     )
@@ -139,6 +142,8 @@ def _check_fits(meta: Mapping[str, Any], problem: Problem, policy: Policy[Any]) 
         ("policy", meta.get("policy"), policy.name),
         ("models", meta.get("arms"), list(problem.arms)),
         ("features", meta.get("features"), list(problem.feature_names)),
+        ("extractor", meta.get("extractor"), problem.extractor_version),
+        ("units of cost", meta.get("metered"), problem.prices.metered.tolist()),
     ):
         if found != wanted:
             raise SnapshotError(

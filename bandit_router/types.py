@@ -1,7 +1,7 @@
 """The vocabulary: what a request, a decision, an attempt and a signal are.
 
-Every other module speaks in these words. Arrays inside the frozen classes are read-only by
-convention and made so where they are built; units stand in the names.
+Every other module speaks in these words. Arrays inside the frozen classes are never written to
+once they are built; units stand in the names.
 """
 
 from __future__ import annotations
@@ -198,6 +198,7 @@ class Observation:
     one it replaces, so that folding it twice or out of order cannot drift: reward None means
     "none known", previous_reward None means "none was known". cost_usd, latency_s and
     output_tokens come with the outcome row, once, and are None on feedback rows.
+    extractor_version: which extractor made the features; "" where that is not in question.
     """
 
     decision_seq: int
@@ -210,3 +211,4 @@ class Observation:
     cost_usd: float | None = None
     latency_s: float | None = None
     output_tokens: int | None = None
+    extractor_version: str = ""

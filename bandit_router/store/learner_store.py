@@ -30,7 +30,8 @@ SETTLED = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 ROWS = text(
     f"""
     SELECT r.xid, r.seq AS row_seq, r.decision_id, r.arm, r.reward, r.previous_reward,
-           r.cost_usd, r.latency_s, r.output_tokens, d.seq, d.features, d.input_tokens
+           r.cost_usd, r.latency_s, r.output_tokens, d.seq, d.features, d.input_tokens,
+           d.extractor_version
     FROM rewards r LEFT JOIN decisions d ON d.id = r.decision_id
     WHERE (r.xid, r.seq) > (:after_xid, :after_seq)
       AND (r.xid, r.seq) <= (:upto_xid, :upto_seq) AND r.xid < {SETTLED}
@@ -45,8 +46,9 @@ LAST_SETTLED = text(
 FINAL = text(
     """
     SELECT d.seq, d.id AS decision_id, known.arm, known.reward, known.cost_usd,
-           known.latency_s, known.output_tokens, d.features, d.input_tokens
-    FROM (SELECT id, seq, features, input_tokens FROM decisions ORDER BY id DESC LIMIT :limit) d
+           known.latency_s, known.output_tokens, d.features, d.input_tokens, d.extractor_version
+    FROM (SELECT id, seq, features, input_tokens, extractor_version
+          FROM decisions ORDER BY id DESC LIMIT :limit) d
     CROSS JOIN LATERAL (
         SELECT (array_agg(r.arm ORDER BY r.seq DESC))[1] AS arm,
                (array_agg(r.reward ORDER BY r.seq DESC)
@@ -60,6 +62,7 @@ FINAL = text(
     ORDER BY d.seq
     """
 )
+LEFT_OUT = text("SELECT seq FROM decisions ORDER BY id DESC OFFSET :limit LIMIT 1")
 # Older snapshots are thinned to one a day; the newest full one (not a fold) that the kept
 # ones build on stays, so that each can be folded again from the log.
 THIN = text(
@@ -165,7 +168,9 @@ class PostgresLearnerStore:
                     upto = (last.xid, last.seq) if last else START
                 at = {"limit": limit, "upto_xid": upto[0], "upto_seq": upto[1]}
                 found = (await connection.execute(FINAL, at)).mappings().all()
-        return LearnerBatch([_observation(row) for row in found], upto)
+                left_out = await connection.scalar(LEFT_OUT, {"limit": limit})
+        since = 0 if left_out is None else left_out + 1
+        return LearnerBatch([_observation(row) for row in found], upto, since)
 
     async def decision(self, decision_id: UUID) -> Decision | None:
         """One decision as it was recorded, None when the log does not have it."""
@@ -232,4 +237,5 @@ def _observation(row: Mapping[Any, Any]) -> Observation:
         cost_usd=row["cost_usd"],
         latency_s=row["latency_s"],
         output_tokens=row["output_tokens"],
+        extractor_version=row["extractor_version"],
     )

@@ -134,6 +134,20 @@ async def test_refit_rows_tell_what_is_finally_known(engine: AsyncEngine) -> Non
     assert told(then.observations) == {(moved.id, "large", 0.5, 0.5, 0.8)}
     assert then.cursor == before
     assert now.observations[0].features.dtype == np.float64
+    assert {row.extractor_version for row in now.observations} == {late.extractor_version}
+
+
+@pytest.mark.asyncio
+async def test_a_fit_says_how_far_back_it_reaches(engine: AsyncEngine) -> None:
+    store = PostgresLearnerStore(engine)
+    async with PostgresDecisionLog(engine) as log:
+        for decision in sorted((make_decision() for _ in range(4)), key=lambda made: made.id):
+            await log.record_decision(decision)
+            await log.record_outcome(make_outcome(decision), [])
+    whole, newest = await store.refit_rows(4), await store.refit_rows(3)
+    assert whole.since == 0
+    assert newest.since == newest.observations[0].decision_seq
+    assert len(newest.observations) == 3
 
 
 @pytest.mark.asyncio

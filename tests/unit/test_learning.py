@@ -280,3 +280,16 @@ def test_a_call_without_a_bill_still_teaches_its_seconds() -> None:
     z = np.r_[1.0, X]
     assert effort.predicted_latency_s(state.effort, z)[0] > 10.0
     assert state.pulls[0] == 1.0
+
+
+def test_what_a_fit_did_not_reach_back_to_is_past_revising() -> None:
+    problem, policy = make_problem(), make_policy()
+    rows = make_rows(problem, 60)
+    state = folded(problem, policy, rows)
+    fitted = refit(problem, policy, state, log_rows(problem, rows[30:]), since=30)
+    gone = replace(rows[12], reward=None, previous_reward=rows[12].reward, cost_usd=None)
+    gone = replace(gone, latency_s=None)
+    assert fold(problem, policy, fitted, gone) is fitted
+    held = replace(rows[42], reward=None, previous_reward=rows[42].reward, cost_usd=None)
+    after = fold(problem, policy, fitted, replace(held, latency_s=None))
+    assert after.rewards.sum() == fitted.rewards.sum() - 1

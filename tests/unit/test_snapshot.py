@@ -164,6 +164,8 @@ def test_no_snapshot_holds_a_pickle() -> None:
         (with_meta(arms=["small", "large"]), "models"),
         (with_meta(arms=["large", "small", "local"]), "models"),
         (with_meta(features=["x0"]), "features"),
+        (with_meta(extractor="surface-2"), "extractor"),
+        (with_meta(metered=[1.0, 0.0, 0.0]), "units of cost"),
         (with_meta(features=[f"y{i}" * 40 for i in range(4)]), r"features .*\.\.\."),
     ],
 )
