@@ -199,6 +199,8 @@ def split_rows(
     if warmup_split is not None:
         in_warmup = splits == warmup_split
     in_score = ~in_warmup if score_split is None else splits == score_split
+    if not usable.any():
+        raise DataError("no prompt has a quality for any model: there is nothing to replay")
     if not (in_score & usable).any():
         raise DataError("nothing is left to score: every prompt is in the warm-up split")
     return np.flatnonzero(in_warmup & usable), np.flatnonzero(in_score & usable)
@@ -224,6 +226,8 @@ def extract_features(
 def named_policy(name: str, models: Sequence[str]) -> Policy[Any]:
     """A policy by its command-line name; ``fixed:MODEL`` names its model."""
     kind, _, model = name.partition(":")
+    if model and kind != "fixed":
+        raise DataError(f"policy '{name}': only fixed takes a model; write {kind} alone")
     if model and model not in models:
         raise DataError(f"policy '{name}': no model '{model}'; the data have {', '.join(models)}")
     index = list(models).index(model) if model else -1

@@ -236,3 +236,7 @@ def test_what_cannot_be_studied_is_told() -> None:
         study(matrix, policy="fixed:z")
     with pytest.raises(ConfigError, match="no policy 'greedy'"):
         study(matrix, policy="greedy")
+    with pytest.raises(DataError, match="only fixed takes a model; write thompson alone"):
+        study(matrix, policy="thompson:a")
+    with pytest.raises(DataError, match="no prompt has a quality for any model"):
+        study(made_up(40, quality=np.full_like(matrix.quality, np.nan)))
