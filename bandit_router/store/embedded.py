@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import hashlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Self
 from urllib.parse import quote
@@ -27,6 +24,8 @@ from urllib.parse import quote
 import platformdirs
 
 from bandit_router.errors import EmbeddedPostgresError
+from bandit_router.store.cluster import PORT, SUPERUSER, choose_socket_dir, make_cluster
+from bandit_router.store.file_locks import is_locked, lock
 from bandit_router.store.postgres_files import (
     ServerUser,
     accepts_connections,
@@ -42,10 +41,6 @@ from bandit_router.store.postgres_files import (
 )
 
 DATABASE = "postgres"
-SUPERUSER = "bandit_router"
-PORT = 5432
-# sun_path holds 108 bytes, the last of them a zero.
-SOCKET_PATH_LIMIT = 107
 STILL_IN_USE = "is still in use"
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
 ROOT_DATA_DIR = Path("/var/lib/bandit-router")
@@ -142,12 +137,12 @@ class EmbeddedPostgres:
         try:
             user = server_user(self.cluster)
             self._make_folder(user)
-            with self._lock():
+            with self._sole_supervisor():
                 if not self._attach():
                     binaries = reachable_binaries(
                         self._binaries or packaged_binaries(), self.data_dir, user
                     )
-                    self._make_cluster(binaries, user)
+                    make_cluster(self.folder, self.cluster, binaries, user)
                     check_version(self.cluster, major_version(binaries))
                     self._launch(binaries, user)
         except OSError as error:
@@ -192,25 +187,15 @@ class EmbeddedPostgres:
             os.chown(self.folder, user.uid, user.gid)
         self.folder.chmod(0o700)
 
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
+    def _sole_supervisor(self) -> IO[str]:
         """Hold off other supervisors of this folder while it is looked at and started."""
-        import fcntl  # not to be had on Windows, where nothing else here works either
-
-        with (self.folder / "supervisor.lock").open("a") as handle:
-            deadline = time.monotonic() + self._start_timeout_s
-            while True:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise EmbeddedPostgresError(
-                            f"another process has been starting Postgres in {self.folder} for "
-                            f"{self._start_timeout_s:g} s; end it, or set another store.data_dir"
-                        ) from None
-                    time.sleep(0.02)
-            yield
+        try:
+            return lock(self.folder / "supervisor.lock", self._start_timeout_s)
+        except TimeoutError as error:
+            raise EmbeddedPostgresError(
+                f"another process has been starting Postgres in {self.folder} for "
+                f"{self._start_timeout_s:g} s; end it, or set another store.data_dir"
+            ) from error
 
     def _attach(self) -> bool:
         """True when a running server was found; waits for one that starts up or shuts down."""
@@ -219,7 +204,7 @@ class EmbeddedPostgres:
             if not is_postmaster_of(found.pid, self.cluster):
                 disown_pid_file(self.cluster, os.getpid())
                 return False
-            if not self._has_owner():
+            if not is_locked(self.folder / "owner.lock"):
                 # It may still take connections, but not for long: the kernel has told it to end.
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(found.pid, signal.SIGINT)
@@ -236,72 +221,8 @@ class EmbeddedPostgres:
             time.sleep(0.02)
         return False
 
-    def _has_owner(self) -> bool:
-        """Whether the process that started the server still lives: then it holds a lock."""
-        import fcntl
-
-        with (self.folder / "owner.lock").open("a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
-
-    def _own(self) -> IO[str]:
-        """Take the owner's lock; waits for one who has yet to notice that his server died."""
-        import fcntl
-
-        handle = (self.folder / "owner.lock").open("a")
-        deadline = time.monotonic() + self._start_timeout_s
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    handle.close()
-                    raise
-                time.sleep(0.01)
-            else:
-                return handle
-
-    def _make_cluster(self, binaries: Path, user: ServerUser | None) -> None:
-        if (self.cluster / "PG_VERSION").exists():
-            return
-        if self.cluster.exists() and any(self.cluster.iterdir()):
-            raise EmbeddedPostgresError(
-                f"{self.cluster} is not empty and not a Postgres data folder; move it away or "
-                "set another store.data_dir"
-            )
-        # Made aside and renamed, so that a killed initdb leaves nothing that looks whole.
-        unfinished = self.folder / "data.unfinished"
-        if unfinished.exists():
-            shutil.rmtree(unfinished)
-        command = [str(binaries / "initdb"), "-D", str(unfinished), "-U", SUPERUSER]
-        command += ["--encoding=UTF8", "--locale=C", "--auth-local=trust", "--auth-host=reject"]
-        command += ["--no-instructions"]
-        made = subprocess.run(
-            command,
-            check=False,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            cwd=self.folder,
-            env={**os.environ, "LC_ALL": "C"},
-            **(user.as_popen_arguments() if user else {}),
-        )
-        if made.returncode != 0:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise EmbeddedPostgresError(
-                f"initdb failed on {self.cluster} (exit {made.returncode}): "
-                f"{' / '.join(made.stderr.strip().splitlines()[-4:])}; free space or fix "
-                "permissions there, or set another store.data_dir, or store.url"
-            )
-        if self.cluster.exists():
-            self.cluster.rmdir()
-        unfinished.rename(self.cluster)
-
     def _launch(self, binaries: Path, user: ServerUser | None) -> None:
-        socket_dir = self._choose_socket_dir(user)
+        socket_dir = choose_socket_dir(self.folder, user)
         settings = {**self._settings, "unix_socket_directories": str(socket_dir)}
         uid, gid = (user.uid, user.gid) if user else (-1, -1)
         command = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid()), str(uid)]
@@ -338,7 +259,8 @@ class EmbeddedPostgres:
         """
         started: list[subprocess.Popen[bytes] | OSError] = []
         ready = threading.Event()
-        ownership = self._own()
+        # One who has yet to notice that his server died gives the lock up soon.
+        ownership = lock(self.folder / "owner.lock", self._start_timeout_s)
 
         def keep() -> None:
             try:
@@ -370,23 +292,6 @@ class EmbeddedPostgres:
         if isinstance(process, OSError):
             raise process
         return process
-
-    def _choose_socket_dir(self, user: ServerUser | None) -> Path:
-        if len(os.fsencode(self.folder / f".s.PGSQL.{PORT}")) <= SOCKET_PATH_LIMIT:
-            return self.folder
-        digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
-        short = Path(tempfile.gettempdir()) / f"bandit-router-{digest}"
-        owner = user.uid if user else os.geteuid()
-        short.mkdir(mode=0o700, exist_ok=True)
-        if user and short.stat().st_uid == 0:
-            os.chown(short, user.uid, user.gid)
-        found = short.lstat()
-        if short.is_symlink() or found.st_uid != owner or found.st_mode & 0o077:
-            raise EmbeddedPostgresError(
-                f"{self.folder} is too long for a unix socket and {short} belongs to someone "
-                "else; set a shorter store.data_dir"
-            )
-        return short
 
     def _log_tail(self) -> str:
         try:
