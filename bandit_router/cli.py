@@ -216,7 +216,11 @@ def simulate(
         ),
     ],
     policy: Annotated[
-        str, typer.Option(help="thompson, linucb, epsilon_greedy, random or fixed:MODEL.")
+        str,
+        typer.Option(
+            help="thompson, linucb, epsilon_greedy, knn, classifier, latency, heuristic, "
+            "capability, session_budget, user_tier, random or fixed:MODEL."
+        ),
     ] = "thompson",
     budget: Annotated[
         float | None,

@@ -13,7 +13,7 @@ from bandit_router.config import ExplorationConfig
 from bandit_router.exploration import Activity, explored, no_exploration
 from bandit_router.learning import LearnedState, Problem, predict
 from bandit_router.pacing import HORIZON
-from bandit_router.policies.base import Context, Policy
+from bandit_router.policies.base import Beliefs, Context, Policy
 from bandit_router.types import BoolArray, Exploration, FloatArray, Prediction
 
 
@@ -47,7 +47,8 @@ def select(
     z = coordinates(state.basis, features)
     beliefs, prediction = predict(problem, policy, state, z, input_tokens)
     penalty = penalty_of(prediction, state.pacer.price_of_dollar, problem.value_of_second)
-    pmf = policy.pmf(state.policy, Context(z=z, beliefs=beliefs, penalty=penalty), eligible)
+    context = context_of(problem, state, z, features, beliefs, penalty, prediction)
+    pmf = policy.pmf(state.policy, context, eligible)
     utility = beliefs.mean - penalty
     exploration = no_exploration(pmf.size)
     if policy.adaptive:
@@ -90,8 +91,32 @@ def recomputed_pmf(
     z = coordinates(state.basis, features)
     beliefs = policy.beliefs(state.policy, z)
     penalty = penalty_of(prediction, price_of_dollar, price_of_second)
-    pmf = policy.pmf(state.policy, Context(z=z, beliefs=beliefs, penalty=penalty), eligible)
+    context = context_of(problem, state, z, features, beliefs, penalty, prediction)
+    pmf = policy.pmf(state.policy, context, eligible)
     return masked(mix(pmf, exploration), eligible)
+
+
+def context_of(
+    problem: Problem,
+    state: LearnedState,
+    z: FloatArray,
+    features: FloatArray,
+    beliefs: Beliefs,
+    penalty: FloatArray,
+    prediction: Prediction,
+) -> Context:
+    """All that a policy is told of a request, from its snapshot and what is logged of it."""
+    budget_usd = problem.budget_usd
+    return Context(
+        z=z,
+        beliefs=beliefs,
+        penalty=penalty,
+        cost_usd=prediction.cost_usd,
+        latency_s=prediction.latency_s,
+        features=features,
+        feature_names=problem.feature_names,
+        debt_requests=-state.pacer.account_usd / budget_usd if budget_usd else 0.0,
+    )
 
 
 def penalty_of(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
+
+import numpy as np
 
 from bandit_router.types import BoolArray, FloatArray, IntArray
 
@@ -25,11 +27,25 @@ class Context:
 
     z: (d,) coordinates. beliefs: the policy's own, for these coordinates.
     penalty: (K,) λ·cost + μ·latency as predicted, in units of quality.
+    cost_usd, latency_s: (K,) as predicted. features: (n,) as extracted, and their names.
+    debt_requests: dollars spent beyond the budget so far, in budgets of one request; negative
+    while less was spent, 0 without a budget. What a caller leaves out is empty or 0.
     """
 
     z: FloatArray
     beliefs: Beliefs
     penalty: FloatArray
+    cost_usd: FloatArray = field(default_factory=lambda: np.zeros(0))
+    latency_s: FloatArray = field(default_factory=lambda: np.zeros(0))
+    features: FloatArray = field(default_factory=lambda: np.zeros(0))
+    feature_names: tuple[str, ...] = ()
+    debt_requests: float = 0.0
+
+    def feature(self, name: str) -> float:
+        """One feature by its name; 0, which is typical, where the extractor has no such one."""
+        if name not in self.feature_names:
+            return 0.0
+        return float(self.features[self.feature_names.index(name)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +107,14 @@ class PolicyOptions:
     """What the configuration says of a policy, with model names turned into indices.
 
     fixed_arm: index of ``policy.model``, or -1. sampling_scale: factor on the posterior sd.
+    neighbours: of ``knn``. latency_target_s: of ``latency``. session_requests: of
+    ``session_budget``.
     """
 
     fixed_arm: int = -1
     epsilon: float = 0.1
     sampling_scale: float = 1.0
     confidence: float = 1.0
+    neighbours: int = 20
+    latency_target_s: float = 2.0
+    session_requests: int = 100

@@ -133,7 +133,7 @@ def test_check_reports_every_problem_and_fails(folder: Path, command: Command) -
     ("extra", "ok", "told"),
     [
         ("", True, []),
-        ('[policy]\nname = "tomson"\n', False, ["no policy 'tomson'; known: epsilon_greedy"]),
+        ('[policy]\nname = "tomson"\n', False, ["no policy 'tomson'; known: capability"]),
         ("[policy]\nx = 1\n", False, ["router.toml:6: policy.x: unknown key 'x'"]),
     ],
 )
