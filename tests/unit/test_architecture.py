@@ -313,6 +313,8 @@ def watch(event, arguments):
         if "__pycache__" not in str(arguments[0]):
             effects.append(f"{importing}: writes {arguments[0]}")
 
+# Polars sets its allocator's variable when first imported; it may be inherited, too.
+os.environ.pop("_RJEM_MALLOC_CONF", None)
 before = dict(os.environ)
 importing = ""
 sys.addaudithook(watch)
@@ -324,7 +326,7 @@ for importing in json.loads(sys.argv[1]):
     if logging.getLogger().handlers:
         effects.append(f"{importing}: set up logging")
         break
-after = {k: v for k, v in os.environ.items() if k != "_RJEM_MALLOC_CONF"}  # polars' allocator
+after = {k: v for k, v in os.environ.items() if k != "_RJEM_MALLOC_CONF"}
 if after != before:
     effects.append(f"an import changed the environment: {set(after.items()) ^ set(before.items())}")
 print(json.dumps(effects))
