@@ -190,13 +190,12 @@ def mean_share(traces: Sequence[PhaseTrace], arm: int, start: int) -> float | No
 def steps_until(trace: PhaseTrace, arm: int, share: float) -> int | None:
     """Requests until the arm's share of the last ``WINDOW`` ones reaches ``share``, or None.
 
-    The window grows from the first request on, so that the answer may be below its length.
+    Never below the window's length: a newcomer's first looks are no adoption.
     """
     chosen = np.cumsum(trace.arm == arm)
     step = np.arange(1, chosen.size + 1)
     before = np.concatenate([np.zeros(WINDOW), chosen])[: chosen.size]
-    # The least window that counts: one lucky draw is no adoption.
-    reached = (chosen - before >= share * np.minimum(step, WINDOW)) & (step >= WINDOW // 5)
+    reached = (chosen - before >= share * WINDOW) & (step >= WINDOW)
     return int(step[reached.argmax()]) if reached.any() else None
 
 

@@ -194,11 +194,11 @@ def test_a_price_drop_is_taken_up_and_a_newcomer_adopted(study: Study) -> None:
         with_budget(price_drift(study, "dear", factor=0.001), None),
         [(trace(0.0), trace(1.0), trace(0.0), trace(0.0))[:3]],
     )
-    assert drift["steps_to_half"] == WINDOW // 5
+    assert drift["steps_to_half"] == WINDOW
     joined = onboarding(study, "dear", "recorded")
     adopted = onboarding_report(joined, [(trace(1.0),)], [(trace(0.0),)])
     assert adopted["share_settled"] == 1.0
-    assert adopted["steps_to_adopt"] == WINDOW // 5
+    assert adopted["steps_to_adopt"] == WINDOW
     assert adopted["reward_gained"] == pytest.approx(1.0)
     refused = onboarding_report(joined, [(trace(0.0),)], [(trace(0.0),)])
     assert refused["steps_to_adopt"] is None
@@ -217,7 +217,7 @@ def test_steps_until_a_share_by_hand() -> None:
     # Half of the last 50 are of arm 1 after 25 of them.
     assert steps_until(late, 1, 0.5) == 125
     assert steps_until(late, 1, 1.0) == 150
-    assert steps_until(late, 0, 1.0) == WINDOW // 5
+    assert steps_until(late, 0, 1.0) == WINDOW
     assert steps_until(late, 2, 0.1) is None
     assert mean_share([late], 1, 100) == 1.0
     assert mean_share([late], 1, 500) is None
