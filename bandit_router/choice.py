@@ -22,6 +22,8 @@ def mix(pmf: FloatArray, exploration: Exploration) -> FloatArray:
     floor must sum to at most one. The result sums to one when ``pmf`` does.
     """
     floor = exploration.floor
+    if exploration.look_arm < 0 and not floor.any():
+        return pmf
     mixed = floor + (1.0 - floor.sum()) * pmf
     if exploration.look_arm >= 0 and exploration.look_probability > 0.0:
         mixed = (1.0 - exploration.look_probability) * mixed

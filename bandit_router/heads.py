@@ -51,7 +51,9 @@ def refitted(
 
 def variances(heads: HeadBank, z: FloatArray) -> FloatArray:
     """(K,) variance of zᵀθ_k, noise left out."""
-    return np.array([blas.ddot(z, blas.dgemv(1.0, arm.covariance, z)) for arm in heads.arms])
+    spread = [blas.ddot(z, blas.dgemv(1.0, arm.covariance, z)) for arm in heads.arms]
+    # Rounding can leave a zero a little below zero.
+    return np.maximum(spread, 0.0)
 
 
 def changed(

@@ -48,9 +48,7 @@ class LinearPolicy:
 
     def beliefs(self, state: HeadBank, z: FloatArray) -> Beliefs:
         """Posterior mean and sd of zᵀθ_k for every arm."""
-        variance = heads.variances(state, z)
-        np.maximum(variance, 0.0, out=variance)
-        return Beliefs(mean=state.means @ z, sd=np.sqrt(variance))
+        return Beliefs(mean=state.means @ z, sd=np.sqrt(heads.variances(state, z)))
 
     def spread(self, state: HeadBank, z: FloatArray) -> tuple[FloatArray, FloatArray]:
         """(N, K) means, and no spread: greedy choices go by the mean."""
