@@ -172,7 +172,16 @@ def test_the_command_writes_the_table_and_every_scenario(
     data = write(tmp_path / "four.parquet", (*MODELS, NEW_MODEL), 60)
     out = tmp_path / "out.json"
     arguments = ["benchmark", "paretobandit", "--data", str(data), "--seeds", "2", "--no-peer"]
-    arguments += ["--budgets", "3e-4,6.6e-4", "--feature-set", "none", "--json", str(out)]
+    arguments += [
+        "--budgets",
+        "3e-4,6.6e-4",
+        "--jobs",
+        "1",
+        "--feature-set",
+        "none",
+        "--json",
+        str(out),
+    ]
     assert run(arguments) == 0
     result = json.loads(out.read_text())
     assert [row["budget_usd"] for row in result["rows"]] == [3e-4, 6.6e-4]
