@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from simulations.matrix import read_matrix
+from simulations.progress import stages
 from simulations.simulate import Summary, make_study, run_study
 
 
@@ -32,16 +32,8 @@ def simulate_command(
 ) -> None:
     """Run the study, print its table and write its JSON. Raises RouterError with the remedy."""
     matrix = read_matrix(data, models)
-    errors = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=errors,
-        disable=not errors.is_terminal,
-    ) as progress:
-        reading = progress.add_task("reading prompts", total=len(matrix.prompts))
+    with stages() as (on_stage, on_step):
+        on_stage("reading prompts", len(matrix.prompts))
         study = make_study(
             matrix,
             policy=policy,
@@ -50,15 +42,11 @@ def simulate_command(
             score_split=score_split,
             text=feature_set,
             metadata=metadata,
-            on_prompt=lambda: progress.advance(reading),
+            on_prompt=on_step,
         )
-        replaying = progress.add_task("replaying seeds", total=seeds)
-        summary = run_study(
-            study,
-            range(seeds),
-            min(jobs or os.cpu_count() or 1, seeds),
-            on_seed=lambda: progress.advance(replaying),
-        )
+        on_stage("replaying seeds", seeds)
+        workers = min(jobs or os.cpu_count() or 1, seeds)
+        summary = run_study(study, range(seeds), workers, on_seed=on_step)
     if json_path is not None:
         json_path.write_text(json.dumps(summary.as_json(), indent=2) + "\n")
     print_summary(summary, Console())

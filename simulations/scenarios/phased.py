@@ -82,6 +82,27 @@ def stacked(study: Study, altered: OutcomeMatrix) -> Study:
     )
 
 
+def there_and_back(
+    name: str, study: Study, altered: OutcomeMatrix, arm: int, second_phase: str
+) -> PhasedStudy:
+    """Every model on offer throughout; outcomes are altered in the second phase of three, which
+    goes over prompts of its own, and as before in the third, over the first one's prompts."""
+    everyone = np.ones(len(study.problem.arms), dtype=np.bool_)
+    return PhasedStudy(
+        name=name,
+        study=stacked(study, altered),
+        altered_from=len(study.matrix.prompts),
+        trained=everyone,
+        parts=3,
+        phases=(
+            Phase("normal", 0, False, everyone),
+            Phase(second_phase, 1, True, everyone),
+            Phase("restored", 0, False, everyone),
+        ),
+        arm=arm,
+    )
+
+
 def with_budget(phased: PhasedStudy, budget_usd: float | None) -> PhasedStudy:
     """The same scenario under another budget."""
     problem = replace(phased.study.problem, budget_usd=budget_usd)

@@ -10,16 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from simulations.scenarios.phased import (
-    Phase,
     PhasedStudy,
     PhaseTrace,
     median_steps,
     phase_reports,
-    stacked,
     steps_until,
+    there_and_back,
 )
 from simulations.simulate import Study
 
@@ -32,20 +29,7 @@ def price_drift(study: Study, model: str, factor: float = PRICE_FACTOR) -> Phase
     arm = study.problem.arms.index(model)
     altered = replace(study.matrix, cost_usd=study.matrix.cost_usd.copy())
     altered.cost_usd[:, arm] *= factor
-    everyone = np.ones(len(study.problem.arms), dtype=np.bool_)
-    return PhasedStudy(
-        name="drift",
-        study=stacked(study, altered),
-        altered_from=len(study.matrix.prompts),
-        trained=everyone,
-        parts=3,
-        phases=(
-            Phase("normal", 0, False, everyone),
-            Phase("dropped", 1, True, everyone),
-            Phase("restored", 0, False, everyone),
-        ),
-        arm=arm,
-    )
+    return there_and_back("drift", study, altered, arm, "dropped")
 
 
 def drift_report(phased: PhasedStudy, seeds: Sequence[tuple[PhaseTrace, ...]]) -> dict[str, Any]:

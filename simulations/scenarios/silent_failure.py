@@ -10,16 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from simulations.scenarios.phased import (
-    Phase,
     PhasedStudy,
     PhaseTrace,
     median_steps,
     phase_reports,
-    stacked,
     steps_until,
+    there_and_back,
 )
 from simulations.simulate import Study
 
@@ -35,20 +32,7 @@ def silent_failure(study: Study, model: str, quality: float = FAILED_QUALITY) ->
     there = study.matrix.known[:, arm]
     altered.quality[there, arm] = quality
     altered.cost_usd[there, arm] = 0.0
-    everyone = np.ones(len(study.problem.arms), dtype=np.bool_)
-    return PhasedStudy(
-        name="failure",
-        study=stacked(study, altered),
-        altered_from=len(study.matrix.prompts),
-        trained=everyone,
-        parts=3,
-        phases=(
-            Phase("normal", 0, False, everyone),
-            Phase("failed", 1, True, everyone),
-            Phase("restored", 0, False, everyone),
-        ),
-        arm=arm,
-    )
+    return there_and_back("failure", study, altered, arm, "failed")
 
 
 def failure_report(phased: PhasedStudy, seeds: Sequence[tuple[PhaseTrace, ...]]) -> dict[str, Any]:
