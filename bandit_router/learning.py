@@ -27,6 +27,9 @@ from bandit_router.types import BoolArray, FloatArray, IntArray, Observation, Pr
 
 # Forgetting is applied once per so many decisions: a factorisation per arm is its price.
 FADE_EVERY = 64
+# What λ is solved on before any request has come: so many of so many input tokens.
+COLD_CONTEXTS = pacing.WINDOW
+COLD_INPUT_TOKENS = 200.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +98,11 @@ class LogRows:
 
 
 def init_state(problem: Problem, policy: Policy[Any]) -> LearnedState:
-    """The state before any row."""
+    """The state before any row. λ is solved on list prices where a budget is to be held: the
+    first requests, before any bill, would else go to dear models as often as to cheap ones."""
     basis = cold_basis(problem.feature_names, problem.feature_blocks)
     count = len(problem.arms)
-    return LearnedState(
+    state = LearnedState(
         basis=basis,
         policy=policy.init(count, basis.dimension),
         effort=effort.empty_effort(count, basis.dimension, problem.typical_amount),
@@ -108,6 +112,9 @@ def init_state(problem: Problem, policy: Policy[Any]) -> LearnedState:
         pulls=np.zeros(count),
         rewards=np.zeros(count),
     )
+    if not problem.prices.metered[problem.routable].any():
+        return state
+    return with_solved_price(problem, policy, state)
 
 
 def predict(
@@ -178,10 +185,15 @@ def fold(
 
 def with_solved_price(problem: Problem, policy: Policy[Any], state: LearnedState) -> LearnedState:
     """The state with λ solved anew on the pacer's window, under what is now believed."""
-    if problem.budget_usd is None or not state.pacer.window:
+    if problem.budget_usd is None:
         return state
-    z = np.stack(state.pacer.window)
-    tokens = np.array(state.pacer.window_tokens)[:, None]
+    if state.pacer.window:
+        z = np.stack(state.pacer.window)
+        tokens = np.array(state.pacer.window_tokens)[:, None]
+    else:
+        z = np.zeros((COLD_CONTEXTS, state.basis.dimension))
+        z[:, 0] = 1.0
+        tokens = np.full((COLD_CONTEXTS, 1), COLD_INPUT_TOKENS)
     mean, sd = policy.spread(state.policy, z)
     latency_s = effort.predicted_latency_s(state.effort, z)
     amount = effort.predicted_amount(state.effort, z)

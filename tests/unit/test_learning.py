@@ -20,6 +20,7 @@ from bandit_router.learning import (
     refit,
     with_solved_price,
 )
+from bandit_router.selection import context_of
 from bandit_router.types import FloatArray, Observation
 
 PROBLEM = make_problem()
@@ -293,3 +294,26 @@ def test_what_a_fit_did_not_reach_back_to_is_past_revising() -> None:
     held = replace(rows[42], reward=None, previous_reward=rows[42].reward, cost_usd=None)
     after = fold(problem, policy, fitted, replace(held, latency_s=None))
     assert after.rewards.sum() == fitted.rewards.sum() - 1
+
+
+def test_list_prices_hold_the_budget_from_the_first_request_on() -> None:
+    prices = Prices(
+        input_usd=np.array([1e-7, 3e-6, 1.5e-5]),
+        output_usd=np.array([4e-7, 1.5e-5, 7.5e-5]),
+        second_usd=np.zeros(3),
+    )
+    spent = []
+    for budget_usd in (2e-4, 3e-3, 1.0):
+        problem = make_problem(prices=prices, budget_usd=budget_usd)
+        state = init_state(problem, POLICY)
+        z = np.zeros(state.basis.dimension)
+        z[0] = 1.0
+        beliefs, expected = predict(problem, POLICY, state, z, 200.0)
+        penalty = state.pacer.price_of_dollar * expected.cost_usd
+        context = context_of(problem, state, z, X, beliefs, penalty, expected)
+        pmf = POLICY.pmf(state.policy, context, np.ones(3, dtype=np.bool_))
+        spent.append(float(pmf @ expected.cost_usd))
+    assert spent[0] == pytest.approx(2e-4, rel=0.1)
+    assert spent[1] == pytest.approx(3e-3, rel=0.1)
+    assert spent[2] < 0.02
+    assert init_state(make_problem(budget_usd=2e-4), POLICY).pacer.price_of_dollar == 0.0
