@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy.special import ndtr
 
@@ -34,18 +36,21 @@ def argmax_pmf(mean: FloatArray, sd: FloatArray) -> FloatArray:
     count = mean.size
     if count == 1:
         return np.ones(1)
-    sd = np.maximum(sd, _LEAST_SD)
+    # On so few numbers Python's own loops are quicker than array calls.
+    means, sds = mean.tolist(), sd.tolist()
+    if min(sds) < _LEAST_SD:
+        sd = np.maximum(sd, _LEAST_SD)
+        sds = sd.tolist()
     if count == 2:
-        gap = (mean[0] - mean[1]) / np.sqrt(sd[0] * sd[0] + sd[1] * sd[1])
-        first = ndtr(gap)
+        first = float(ndtr((means[0] - means[1]) / math.hypot(*sds)))
         return np.array([first, 1.0 - first])
     # Only differences matter; from the best arm on they keep their digits at any size.
-    mean = mean - mean.max()
-    reach = _REACH * sd
-    low = (mean - reach).max()
-    highest = mean + reach
-    step = _STEP * sd[highest >= low].min()
-    points = int((highest.max() - low) / step) + 2
+    top = max(means)
+    mean = mean - top
+    low = max([m - top - _REACH * s for m, s in zip(means, sds, strict=True)])
+    highest = [m - top + _REACH * s for m, s in zip(means, sds, strict=True)]
+    step = _STEP * min([s for s, high in zip(sds, highest, strict=True) if high >= low])
+    points = int((max(highest) - low) / step) + 2
     if points > _MOST_POINTS:
         return _by_quantiles(mean, sd)
     z = ((low + step * _POINTS[:points]) - mean[:, None]) / sd[:, None]
@@ -59,7 +64,7 @@ def argmax_pmf(mean: FloatArray, sd: FloatArray) -> FloatArray:
     np.exp(z, out=z)
     z /= below
     mass = (z @ every) / sd
-    return np.asarray(mass / mass.sum())
+    return np.asarray(mass / math.fsum(mass.tolist()))
 
 
 def _by_quantiles(mean: FloatArray, sd: FloatArray) -> FloatArray:

@@ -74,7 +74,7 @@ class Sums:
         """These sums with one more row; a negative w takes a row out again."""
         return Sums(
             gram=blas.dsyr(w, x, lower=1, a=self.gram),
-            moment=self.moment + (w * y) * x,
+            moment=blas.daxpy(x, self.moment.copy(), a=w * y),
             square=self.square + w * y * y,
             total=self.total + w * y,
             weight=self.weight + w,
@@ -150,7 +150,7 @@ def with_row(posterior: Posterior, prior: Prior, x: FloatArray, y: float, w: flo
     half = math.sqrt(scale) * gain
     return Posterior(
         sums=sums,
-        mean=posterior.mean + (scale * residual) * gain,
+        mean=blas.daxpy(gain, posterior.mean.copy(), a=scale * residual),
         covariance=blas.dger(-1.0, half, half, a=posterior.covariance),
         stale=posterior.stale + 1,
     )
