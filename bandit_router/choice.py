@@ -13,7 +13,7 @@ from uuid import UUID
 
 import numpy as np
 
-from bandit_router.types import BoolArray, Exploration, FloatArray
+from bandit_router.types import Exploration, FloatArray
 
 
 def mix(pmf: FloatArray, exploration: Exploration) -> FloatArray:
@@ -60,12 +60,3 @@ def one_hot(index: int, count: int) -> FloatArray:
     vector = np.zeros(count)
     vector[index] = 1.0
     return vector
-
-
-def masked(pmf: FloatArray, eligible: BoolArray) -> FloatArray:
-    """(K,) pmf restricted to eligible arms and scaled to one; uniform where nothing is left."""
-    kept = np.where(eligible, pmf, 0.0)
-    total = kept.sum()
-    if total > 0.0:
-        return np.asarray(kept / total)
-    return np.asarray(eligible / eligible.sum())

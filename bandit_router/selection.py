@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bandit_router.basis import coordinates
-from bandit_router.choice import masked, mix
+from bandit_router.choice import mix
 from bandit_router.config import ExplorationConfig
 from bandit_router.exploration import Activity, explored, no_exploration
 from bandit_router.learning import LearnedState, Problem, predict
@@ -93,7 +93,7 @@ def recomputed_pmf(
     penalty = penalty_of(prediction, price_of_dollar, price_of_second)
     context = context_of(problem, state, z, features, beliefs, penalty, prediction)
     pmf = policy.pmf(state.policy, context, eligible)
-    return masked(mix(pmf, exploration), eligible)
+    return mix(pmf, exploration)
 
 
 def context_of(

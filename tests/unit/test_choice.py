@@ -8,10 +8,10 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from bandit_router.choice import draw, masked, mix, one_hot, uniform_for
+from bandit_router.choice import draw, mix, uniform_for
 from bandit_router.exploration import no_exploration
 from bandit_router.ids import uuid7
-from bandit_router.types import Exploration, FloatArray
+from bandit_router.types import Exploration
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LARGEST_BELOW_ONE = float(np.nextafter(1.0, 0.0))
@@ -113,15 +113,3 @@ def test_the_uniform_stays_below_one_whatever_the_digest(monkeypatch: pytest.Mon
     uniform = uniform_for(UUID(int=0), b"secret")
     assert uniform < 1.0
     assert draw(np.array([0.5, 0.5]), uniform) == 1
-
-
-def test_masking_scales_what_is_left() -> None:
-    pmf = np.array([0.5, 0.3, 0.2])
-    some = np.array([False, True, True])
-    np.testing.assert_allclose(masked(pmf, some), [0.0, 0.6, 0.4], atol=1e-15)
-
-
-def test_masking_everything_that_was_likely_gives_the_rest_alike() -> None:
-    pmf: FloatArray = one_hot(0, 3)
-    some = np.array([False, True, True])
-    np.testing.assert_array_equal(masked(pmf, some), [0.0, 0.5, 0.5])
