@@ -16,7 +16,7 @@ _REACH = 4.0
 _STEP = 1.0
 # Where sharp and wide arms meet, an even grid would need more points than this.
 _MOST_POINTS = 64
-_POINTS = np.arange(_MOST_POINTS, dtype=np.float64)
+_POINTS = np.arange(_MOST_POINTS, dtype=np.float64)[:, None]
 # Quantiles (in standard deviations) that every arm contributes to the grid then.
 _FINE = np.linspace(-3.2, 3.2, 19)
 _COARSE = np.linspace(-3.2, 3.2, 13)
@@ -44,26 +44,24 @@ def argmax_pmf(mean: FloatArray, sd: FloatArray) -> FloatArray:
     if count == 2:
         first = float(ndtr((means[0] - means[1]) / math.hypot(*sds)))
         return np.array([first, 1.0 - first])
-    # Only differences matter; from the best arm on they keep their digits at any size.
-    top = max(means)
-    mean = mean - top
-    low = max([m - top - _REACH * s for m, s in zip(means, sds, strict=True)])
-    highest = [m - top + _REACH * s for m, s in zip(means, sds, strict=True)]
+    low = max([m - _REACH * s for m, s in zip(means, sds, strict=True)])
+    highest = [m + _REACH * s for m, s in zip(means, sds, strict=True)]
     step = _STEP * min([s for s, high in zip(sds, highest, strict=True) if high >= low])
     points = int((max(highest) - low) / step) + 2
     if points > _MOST_POINTS:
-        return _by_quantiles(mean, sd)
-    z = ((low + step * _POINTS[:points]) - mean[:, None]) / sd[:, None]
-    # The grid begins at most 4 sds below any arm, so no cdf is near zero; far above, all is one.
+        return _by_quantiles(mean - max(means), sd)
+    # (points, K). The grid begins at most 4 sds below any arm, so no cdf is near zero; far
+    # above an arm all is one.
+    z = (step * _POINTS[:points] - (mean - low)) / sd
     np.minimum(z, _FAR, out=z)
     below = ndtr(z)
-    every = np.multiply.reduce(below, axis=0)
+    every = np.multiply.reduce(below, axis=1)
     # In place: φ_k / Φ_k, to be weighted by ΠΦ. The step and √2π fall out in the end.
     z *= z
     z *= -0.5
     np.exp(z, out=z)
     z /= below
-    mass = (z @ every) / sd
+    mass = (every @ z) / sd
     return np.asarray(mass / math.fsum(mass.tolist()))
 
 
