@@ -14,7 +14,7 @@ import numpy as np
 from bandit_router import heads
 from bandit_router.heads import HeadBank
 from bandit_router.policies.base import Rows
-from bandit_router.posterior import Prior, Sums
+from bandit_router.posterior import Prior
 from bandit_router.types import FloatArray
 
 COLD_NOISE = 0.5
@@ -162,12 +162,8 @@ def refitted(
 
 
 def _fit(rows: Rows, groups: FloatArray, arm_count: int, centre: float) -> HeadBank:
-    sums = [
-        Sums.of(rows.z[rows.arm == k], rows.value[rows.arm == k], rows.weight[rows.arm == k])
-        for k in range(arm_count)
-    ]
     return heads.refitted(
-        sums,
+        heads.sums_by_arm(rows.z, rows.arm, rows.value, rows.weight, arm_count),
         groups,
         cold_prior(groups.size, centre),
         bias_sd=COLD_BIAS_SD,

@@ -18,7 +18,7 @@ from bandit_router.posterior import (
     with_row,
     without_row,
 )
-from bandit_router.types import FloatArray
+from bandit_router.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,13 @@ def bank(prior: Prior, sums: Sequence[Sums]) -> HeadBank:
 def empty_bank(prior: Prior, arm_count: int) -> HeadBank:
     """A bank that has seen nothing."""
     return bank(prior, [Sums.empty(prior.mean.size)] * arm_count)
+
+
+def sums_by_arm(
+    z: FloatArray, arm: IntArray, value: FloatArray, weight: FloatArray, arm_count: int
+) -> list[Sums]:
+    """One arm's rows after the other's. z: (N, d); arm, value, weight: (N,)."""
+    return [Sums.of(z[arm == k], value[arm == k], weight[arm == k]) for k in range(arm_count)]
 
 
 def refitted(

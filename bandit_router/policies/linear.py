@@ -14,7 +14,7 @@ import numpy as np
 from bandit_router import heads
 from bandit_router.heads import HeadBank
 from bandit_router.policies.base import Beliefs, Evidence, Rows
-from bandit_router.posterior import Prior, Sums
+from bandit_router.posterior import Prior
 from bandit_router.snapshot_arrays import bank_arrays, bank_from_arrays
 from bandit_router.types import FloatArray
 
@@ -72,12 +72,8 @@ class LinearPolicy:
 
     def refit(self, state: HeadBank, rows: Rows, groups: FloatArray) -> HeadBank:
         """Heads from the rows anew, under the noise and scales that their evidence favours."""
-        sums = [
-            Sums.of(rows.z[rows.arm == k], rows.value[rows.arm == k], rows.weight[rows.arm == k])
-            for k in range(len(state.arms))
-        ]
         return heads.refitted(
-            sums,
+            heads.sums_by_arm(rows.z, rows.arm, rows.value, rows.weight, len(state.arms)),
             groups,
             cold_prior(groups.size),
             bias_sd=COLD_BIAS_SD,
