@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 CONFIG ?=
 ARGS   ?=
+# Processes that share the tests; a file's tests stay together.
+JOBS   ?= auto
 
 BIN  := $(VENV)/bin
 PY   := $(BIN)/python
@@ -39,7 +41,7 @@ check: $(VENV)/.run ## Validate a configuration without starting anything
 	@$(BIN)/bandit-router check $(CONFIG) $(ARGS)
 
 test: $(VENV)/.dev ## Run every test; ARGS="-k pacing" narrows
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev ## Lint, check the format and the types
 	$(BIN)/ruff check .
@@ -56,7 +58,7 @@ bench: $(VENV)/.dev ## Print the speed of one decision and one update
 lock: ## Pin the requirements anew (needs uv); LOCK_ARGS=--upgrade moves to the newest
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	$(LOCK) $(LOCK_ARGS) pyproject.toml --extra local --extra build -o requirements.txt
-	$(LOCK) $(LOCK_ARGS) pyproject.toml --extra local --extra build --extra embeddings --extra dev \
+	$(LOCK) $(LOCK_ARGS) pyproject.toml --extra local --extra build --extra embeddings --extra cluster --extra otel --extra docs --extra dev \
 	    -c requirements.txt -o requirements-dev.txt
 	$(LOCK) $(LOCK_ARGS) --no-deps requirements-data.in -o requirements-data.txt
 
