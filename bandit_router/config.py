@@ -8,6 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from bandit_router.types import Tier
+
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][\w./:@+-]*$")]
 MetricName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z][\w.-]*$")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -40,6 +42,7 @@ class ModelConfig(Section):
     api_key_env: the environment variable that holds the key; keys never stand in the file.
     usd_per_hour: running cost of a local model, booked by the second of its latency.
     last_resort: never chosen by the policy; ends every chain and ignores cool-downs.
+    tier: how strong you take it to be, a first guess that feedback corrects.
     path: GGUF file of a ``llama_cpp`` model, or outcome matrix of a ``replayed`` one.
     """
 
@@ -53,6 +56,7 @@ class ModelConfig(Section):
     usd_per_hour: Dollars = 0.0
     context_window_tokens: Annotated[int, Field(gt=0)] = 128_000
     capabilities: frozenset[Capability] = frozenset()
+    tier: Tier | None = None
     local: bool = False
     last_resort: bool = False
     paused: bool = False

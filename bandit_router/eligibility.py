@@ -8,7 +8,7 @@ import numpy as np
 
 from bandit_router.config import ModelConfig
 from bandit_router.errors import NoEligibleModel, UnknownModel
-from bandit_router.types import BoolArray, MaskReason, RoutingRequest
+from bandit_router.types import BoolArray, MaskReason, RoutingRequest, Tier
 
 # Room kept for the answer where the caller does not say how long it may be.
 DEFAULT_OUTPUT_TOKENS = 256
@@ -67,9 +67,20 @@ def _hard_reason(
         return MaskReason.PAUSED
     if request.candidates is not None and model.name not in request.candidates:
         return MaskReason.NOT_A_CANDIDATE
+    if model.name in request.controls.exclude:
+        return MaskReason.EXCLUDED
+    if _is_below(model.tier, request.controls.minimum_tier):
+        return MaskReason.BELOW_TIER
     if not request.required_capabilities <= model.capabilities:
         return MaskReason.CAPABILITY
     output_tokens = request.max_output_tokens or DEFAULT_OUTPUT_TOKENS
     if input_tokens + output_tokens > model.context_window_tokens:
         return MaskReason.CONTEXT_WINDOW
     return None
+
+
+def _is_below(tier: Tier | None, minimum: Tier | None) -> bool:
+    """Whether a model of this tier is weaker than asked for; one
+    without a tier is not known to be strong enough."""
+    order = tuple(Tier)
+    return minimum is not None and (tier is None or order.index(tier) < order.index(minimum))

@@ -40,6 +40,20 @@ class MaskReason(StrEnum):
     PAUSED = "paused"
     COOLING_DOWN = "cooling_down"
     LAST_RESORT = "last_resort"
+    RETIRED = "retired"
+    EXCLUDED = "excluded"
+    BELOW_TIER = "below_tier"
+    TOO_DEAR = "too_dear"
+    TOO_SLOW = "too_slow"
+    RATE_LIMITED = "rate_limited"
+
+
+class Tier(StrEnum):
+    """How strong its owner takes a model to be: a first guess, until feedback knows better."""
+
+    SMALL = "small"
+    MEDIUM = "medium"
+    LARGE = "large"
 
 
 class AttemptStatus(StrEnum):
@@ -56,6 +70,24 @@ class AttemptStatus(StrEnum):
     REJECTED = "rejected"
     STREAM_BROKEN = "stream_broken"
     CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What a caller asks of the choice itself, beside the candidates that he names.
+
+    exclude: models that may not be chosen. minimum_tier: weaker models may not be either.
+    max_cost_usd: of the call as predicted. max_latency_s: an arm that would probably miss it
+    may not be chosen. quality_floor: share of the baseline model's quality that is to be kept,
+    in [0, 1]. explore: whether this request may be used to try models.
+    """
+
+    exclude: frozenset[str] = frozenset()
+    minimum_tier: Tier | None = None
+    max_cost_usd: float | None = None
+    max_latency_s: float | None = None
+    quality_floor: float | None = None
+    explore: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +109,7 @@ class RoutingRequest:
     required_capabilities: frozenset[str] = frozenset()
     tenant: str = "default"
     session_id: str | None = None
+    controls: Controls = Controls()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import pytest
 from bandit_router.config import ModelConfig
 from bandit_router.eligibility import DEFAULT_OUTPUT_TOKENS, check_known, eligible_models
 from bandit_router.errors import NoEligibleModel, UnknownModel
-from bandit_router.types import MaskReason, RoutingRequest
+from bandit_router.types import Controls, MaskReason, RoutingRequest, Tier
 
 
 def model(name: str, **changes: Any) -> ModelConfig:
@@ -19,7 +19,7 @@ def model(name: str, **changes: Any) -> ModelConfig:
 
 MODELS = (
     model("small", context_window_tokens=1000),
-    model("large", capabilities=["tools", "vision"]),
+    model("large", capabilities=["tools", "vision"], tier="large"),
     model("resting", paused=True),
     model("local", local=True, last_resort=True),
 )
@@ -51,6 +51,13 @@ def test_each_model_left_out_says_why() -> None:
         ),
         (request(max_output_tokens=991), 10, "small", MaskReason.CONTEXT_WINDOW),
         (request(), 1000 - DEFAULT_OUTPUT_TOKENS + 1, "small", MaskReason.CONTEXT_WINDOW),
+        (
+            request(controls=Controls(exclude=frozenset({"small"}))),
+            10,
+            "small",
+            MaskReason.EXCLUDED,
+        ),
+        (request(controls=Controls(minimum_tier=Tier.MEDIUM)), 10, "small", MaskReason.BELOW_TIER),
     ],
 )
 def test_constraints_mask(
