@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -20,7 +21,7 @@ from bandit_router.learning import (
     refit,
 )
 from bandit_router.policies.base import Policy
-from bandit_router.selection import select
+from bandit_router.selection import Selection, select
 from bandit_router.types import BoolArray, FloatArray, IntArray, Observation
 from simulations.matrix import OutcomeMatrix
 
@@ -31,10 +32,36 @@ NOBODY = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
+class Records:
+    """What a log keeps of each decision besides; all (n, K). Predictions are those made then."""
+
+    eligible: BoolArray
+    pmf: FloatArray
+    quality: FloatArray
+    quality_sd: FloatArray
+    cost_usd: FloatArray
+    latency_s: FloatArray
+
+    @staticmethod
+    def empty(count: int, arms: int) -> Records:
+        """Room for ``count`` decisions."""
+        numbers = [np.zeros((count, arms)) for _ in range(5)]
+        return Records(np.zeros((count, arms), dtype=np.bool_), *numbers)
+
+    def put(self, step: int, eligible: BoolArray, selection: Selection) -> None:
+        """Write one decision down."""
+        self.eligible[step], self.pmf[step] = eligible, selection.pmf
+        expected = selection.prediction
+        self.quality[step], self.quality_sd[step] = expected.quality, expected.quality_sd
+        self.cost_usd[step], self.latency_s[step] = expected.cost_usd, expected.latency_s
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """What one replay did, request by request; all (n,).
 
     row: which prompt. arm: chosen. reward, cost_usd: as realised. price_of_dollar: λ.
+    records: the whole pmf and the predictions, where asked for.
     """
 
     row: IntArray
@@ -43,6 +70,7 @@ class Trace:
     cost_usd: FloatArray
     price_of_dollar: FloatArray
     propensity: FloatArray
+    records: Records | None = None
 
 
 def replay(
@@ -56,6 +84,8 @@ def replay(
     *,
     burn_in: int = 1,
     available: BoolArray | None = None,
+    feedback_step: IntArray | None = None,
+    record: bool = False,
 ) -> tuple[Trace, LearnedState]:
     """Route the prompts of ``order`` one after the other, learning from each outcome at once.
 
@@ -63,6 +93,9 @@ def replay(
     revealed. features: (N, n). burn_in: forced looks at an arm that was never tried.
     available: (n, K) which arms the operator offers at each step, by default all: an arm that is
     not offered can neither be chosen nor be reckoned with by the pacer.
+    feedback_step: (n, K) before which step an arm's reward on each request would become known,
+    −1 for never; by default the next. Bills and latencies are always known at once. record:
+    keep whole pmfs.
     """
     known = matrix.known
     state = init_state(problem, policy)
@@ -70,9 +103,27 @@ def replay(
     rows = order
     arms = np.zeros(count, dtype=np.int64)
     reward, cost, price, propensity = (np.zeros(count) for _ in range(4))
+    told = np.zeros(count, dtype=np.bool_)
     tokens = np.nan_to_num(np.nanmax(_with_zero(matrix.input_tokens), axis=1))
+    records = Records.empty(count, len(problem.arms)) if record else None
     next_refit = FIRST_REFIT
+    waiting: list[tuple[int, int]] = []
+
+    def late_reward(late: int) -> Observation:
+        return Observation(
+            decision_seq=late,
+            decision_id=NOBODY,
+            arm=problem.arms[arms[late]],
+            features=features[rows[late]],
+            input_tokens=int(tokens[rows[late]]),
+            reward=float(reward[late]),
+        )
+
     for step, row in enumerate(rows):
+        while waiting and waiting[0][0] <= step:
+            late = heapq.heappop(waiting)[1]
+            state = fold(problem, policy, state, late_reward(late))
+            told[late] = True
         eligible = known[row]
         if available is not None:
             eligible = eligible & available[step]
@@ -88,6 +139,12 @@ def replay(
         arms[step], reward[step] = arm, matrix.quality[row, arm]
         cost[step], price[step] = dollars, state.pacer.price_of_dollar
         propensity[step] = selection.pmf[arm]
+        if records is not None:
+            records.put(step, eligible, selection)
+        known_at = step + 1 if feedback_step is None else int(feedback_step[step, arm])
+        told[step] = known_at == step + 1
+        if known_at > step + 1:
+            heapq.heappush(waiting, (known_at, step))
         state = fold(
             problem,
             policy,
@@ -98,7 +155,7 @@ def replay(
                 arm=problem.arms[arm],
                 features=features[row],
                 input_tokens=int(tokens[row]),
-                reward=float(reward[step]),
+                reward=float(reward[step]) if told[step] else None,
                 cost_usd=dollars if np.isfinite(dollars) else 0.0,
                 latency_s=seconds if np.isfinite(seconds) else None,
             ),
@@ -107,9 +164,9 @@ def replay(
             next_refit = int(next_refit * REFIT_GROWTH) + 1
             seen = slice(0, step + 1)
             state = refit(
-                problem, policy, state, _log_rows(matrix, features, rows, arms, tokens, seen)
+                problem, policy, state, _log_rows(matrix, features, rows, arms, tokens, told, seen)
             )
-    return Trace(rows, arms, reward, cost, price, propensity), state
+    return Trace(rows, arms, reward, cost, price, propensity, records), state
 
 
 def _with_zero(values: FloatArray) -> FloatArray:
@@ -132,6 +189,7 @@ def _log_rows(
     rows: IntArray,
     arms: IntArray,
     tokens: FloatArray,
+    told: BoolArray,
     seen: slice,
 ) -> LogRows:
     row, arm = rows[seen], arms[seen]
@@ -141,7 +199,7 @@ def _log_rows(
         decision_seq=np.arange(row.size, dtype=np.int64),
         input_tokens=tokens[row],
         output_tokens=matrix.output_tokens[row, arm],
-        reward=matrix.quality[row, arm],
+        reward=np.where(told[seen], matrix.quality[row, arm], np.nan),
         cost_usd=matrix.cost_usd[row, arm],
         latency_s=matrix.latency_s[row, arm],
     )

@@ -1,0 +1,1 @@
+"""Logged traffic: one row per decision, its schema, and where it comes from."""
