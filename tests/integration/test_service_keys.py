@@ -35,7 +35,12 @@ async def test_every_door_asks_for_its_scope_and_books_tenant_and_source(store_u
         async with served(config) as service:
             keys = ApiKeys(service.runtime.engine, os.urandom)
             clear = {
-                scope: (await keys.create(f"the {scope}", "acme", [scope]))[1] for scope in Scope
+                scope: (await keys.create(f"the {scope}", tenant, [scope]))[1]
+                for scope, tenant in (
+                    (Scope.ROUTE, "acme"),
+                    (Scope.FEEDBACK, "acme"),
+                    (Scope.ADMIN, "default"),
+                )
             }
             doors = {
                 ("POST", "/v1/chat/completions"): Scope.ROUTE,

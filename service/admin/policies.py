@@ -1,11 +1,10 @@
-"""GET /admin/…: what was learned, and why a model was chosen."""
+"""GET /admin/policies: what was learned, and by which features."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query
-from starlette.requests import Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from bandit_router import inspection, snapshot
@@ -13,25 +12,19 @@ from bandit_router.errors import ConfigError, SnapshotError
 from bandit_router.learning import LearnedState
 from bandit_router.policies import Policy
 from bandit_router.router import policy_of
-from bandit_router.store.api_keys import Scope
-from bandit_router.store.decision_log import unknown_decision
-from service.answers import decision_id_of, json_response
+from service.admin.entrance import operator_doors
+from service.answers import json_response
 from service.errors import Refused
-from service.route import shown_decision
 from service.runtime import Runtime
 
 
-def admin_routes(runtime: Runtime) -> APIRouter:
-    """The doors for operators."""
-    routes = APIRouter(prefix="/admin", tags=["admin"])
-
-    async def admit(request: Request) -> None:
-        await runtime.doorkeeper.admit(request.headers, Scope.ADMIN)
+def policy_routes(runtime: Runtime) -> APIRouter:
+    """The doors to policies."""
+    routes = operator_doors(runtime, "policies")
 
     @routes.get("/policies")
-    async def policies(request: Request) -> Response:
+    async def policies() -> Response:
         """The policy that serves, and others that left snapshots."""
-        await admit(request)
         serving = runtime.policy.name
         found = {serving: runtime.router.serving.version}
         for entry in await runtime.inspection.snapshots(limit=10_000):
@@ -46,9 +39,8 @@ def admin_routes(runtime: Runtime) -> APIRouter:
         )
 
     @routes.get("/policies/{name}")
-    async def one_policy(request: Request, name: str) -> Response:
+    async def one_policy(name: str) -> Response:
         """What a policy believes of every model, and by which features."""
-        await admit(request)
         policy, version, state = await _policy(runtime, name)
         body = _shown_state(runtime, policy, state)
         body |= {
@@ -65,56 +57,6 @@ def admin_routes(runtime: Runtime) -> APIRouter:
                 "quarantine": list(runtime.learner.quarantine),
             }
         return json_response(body)
-
-    @routes.get("/decisions/{decision_id}")
-    async def one_decision(request: Request, decision_id: str) -> Response:
-        """A decision with all that followed, its pmf recomputed and compared."""
-        await admit(request)
-        asked = decision_id_of(decision_id)
-        detail = await runtime.inspection.decision_detail(asked)
-        if detail is None:
-            raise unknown_decision(asked)
-        decision = detail.decision
-        record = await runtime.learner_store.snapshot(decision.policy, decision.snapshot_version)
-        return json_response(
-            {
-                "decision": {
-                    **shown_decision(decision),
-                    "seq": detail.seq,
-                    "tenant": decision.tenant,
-                    "session_id": decision.session_id,
-                    "metadata": dict(decision.metadata),
-                    "prompt": decision.prompt,
-                    "extractor_version": decision.extractor_version,
-                    "features": decision.features,
-                    "exploration": decision.exploration,
-                },
-                "outcome": detail.outcome,
-                "attempts": detail.attempts,
-                "feedback": detail.feedback,
-                "rewards": detail.rewards,
-                "reward": detail.reward,
-                "pmf_check": inspection.check_pmf(
-                    runtime.problem, runtime.policy, decision, record
-                ),
-            }
-        )
-
-    @routes.get("/snapshots")
-    async def snapshots(
-        request: Request,
-        policy: str | None = None,
-        limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
-    ) -> Response:
-        """Snapshots without their payload, newest first."""
-        await admit(request)
-        return json_response({"snapshots": await runtime.inspection.snapshots(policy, limit=limit)})
-
-    @routes.get("/models")
-    async def models(request: Request) -> Response:
-        """Every model: how it is configured, whether it cools down and why, how reliable."""
-        await admit(request)
-        return json_response({"models": [_shown_model(runtime, name) for name in runtime.models]})
 
     return routes
 
@@ -159,21 +101,4 @@ def _shown_state(runtime: Runtime, policy: Policy[Any], state: LearnedState) -> 
             "account_usd": pacer.account_usd,
             "paid": pacer.paid,
         },
-    }
-
-
-def _shown_model(runtime: Runtime, name: str) -> dict[str, Any]:
-    model = runtime.models[name]
-    cooling = runtime.cooldowns.cooling(name)
-    cooldown = None
-    if cooling is not None:
-        cooldown = {
-            "reason": cooling.reason,
-            "for_s": cooling.until_monotonic_s - runtime.clock.monotonic_s(),
-            "consecutive_fails": cooling.consecutive_fails,
-        }
-    return {
-        **model.model_dump(mode="json"),
-        "cooldown": cooldown,
-        "reliability": runtime.cooldowns.reliability(name),
     }

@@ -1,0 +1,21 @@
+"""The operators' doors, one file a theme."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from service.admin.decisions import decision_routes
+from service.admin.models import model_routes
+from service.admin.policies import policy_routes
+from service.admin.snapshots import snapshot_routes
+from service.runtime import Runtime
+
+__all__ = ["admin_routes"]
+
+
+def admin_routes(runtime: Runtime) -> APIRouter:
+    """Every door for operators."""
+    routes = APIRouter()
+    for part in (policy_routes, decision_routes, snapshot_routes, model_routes):
+        routes.include_router(part(runtime))
+    return routes
