@@ -45,6 +45,7 @@ FLOOR_OF = {
     "bandit_router.heads": Floor.MATHEMATICS,
     "bandit_router.ids": Floor.MATHEMATICS,
     "bandit_router.learning": Floor.MATHEMATICS,
+    "bandit_router.ope": Floor.MATHEMATICS,
     "bandit_router.pacing": Floor.MATHEMATICS,
     "bandit_router.pmf": Floor.MATHEMATICS,
     "bandit_router.policies": Floor.MATHEMATICS,
