@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -43,6 +44,8 @@ class ModelConfig(Section):
     usd_per_hour: running cost of a local model, booked by the second of its latency.
     last_resort: never chosen by the policy; ends every chain and ignores cool-downs.
     tier: how strong you take it to be, a first guess that feedback corrects.
+    successor_of: the model that this one is a new version of, configured still or not; what is
+    known of that one is its first guess, weakened.
     path: GGUF file of a ``llama_cpp`` model, or outcome matrix of a ``replayed`` one.
     """
 
@@ -57,6 +60,7 @@ class ModelConfig(Section):
     context_window_tokens: Annotated[int, Field(gt=0)] = 128_000
     capabilities: frozenset[Capability] = frozenset()
     tier: Tier | None = None
+    successor_of: Name | None = None
     local: bool = False
     last_resort: bool = False
     paused: bool = False
@@ -115,20 +119,63 @@ class FeaturesConfig(Section):
     metadata: tuple[str, ...] = ("task", "user_tier")
 
 
+class FeedbackKind(StrEnum):
+    """What a signal is, which says how much one of them tells of an answer's quality."""
+
+    BOOLEAN = "boolean"
+    FLOAT = "float"
+    JUDGE = "judge"
+    IMPLICIT = "implicit"
+
+
+# Variance of one signal about the quality of the answer it speaks of, in squares of the reward.
+# A yes or no about quality q has q(1−q), 1/6 on average over all q; scores and judges scatter by
+# a tenth and by a sixth of the scale; what a user happened to do next says least.
+KIND_VARIANCE = {
+    FeedbackKind.FLOAT: 0.01,
+    FeedbackKind.JUDGE: 0.03,
+    FeedbackKind.BOOLEAN: 0.17,
+    FeedbackKind.IMPLICIT: 0.25,
+}
+
+
 class RewardConfig(Section):
-    """One ``[rewards.<metric>]`` table: how a posted value becomes a reward in [0, 1]."""
+    """One ``[rewards.<metric>]`` table: how a posted value becomes a reward in [0, 1].
+
+    type: what may be posted, ``boolean`` (true, false) or ``float`` (a number in ``range``).
+    kind: what the signal is; by default its type. variance: of one signal about the answer's
+    quality; by default that of its kind. weight: how much the metric counts beside others on the
+    same decision. calibration: points [scaled value, reward], rising, straight in between: what a
+    value is really worth. ``optimize`` is applied before it.
+    """
 
     type: Literal["boolean", "float"] = "float"
+    kind: FeedbackKind | None = None
     range: tuple[float, float] = (0.0, 1.0)
     optimize: Literal["max", "min"] = "max"
     weight: Annotated[float, Field(gt=0)] = 1.0
+    variance: Annotated[float, Field(ge=0, le=10)] | None = None
+    calibration: tuple[tuple[Share, Share], ...] = ()
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         low, high = self.range
         if not low < high:
             raise ValueError(f"range [{low}, {high}] must rise: write range = [low, high]")
+        points = self.calibration
+        if len(points) == 1 or any(not (a[0] < b[0] and a[1] <= b[1]) for a, b in pairwise(points)):
+            raise ValueError(
+                f"calibration {[list(point) for point in points]} must be two points or more that "
+                "rise: write calibration = [[0, 0.2], [1, 0.9]]"
+            )
         return self
+
+    @property
+    def noise_variance(self) -> float:
+        """Variance of one signal about the quality of the answer, in squares of the reward."""
+        if self.variance is not None:
+            return self.variance
+        return KIND_VARIANCE[self.kind or FeedbackKind(self.type)]
 
 
 class ExplorationConfig(Section):

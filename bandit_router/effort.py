@@ -15,7 +15,7 @@ from bandit_router import heads
 from bandit_router.heads import HeadBank
 from bandit_router.policies.base import Rows
 from bandit_router.posterior import Prior
-from bandit_router.types import FloatArray
+from bandit_router.types import BoolArray, FloatArray, IntArray
 
 COLD_NOISE = 0.5
 COLD_SCALE = 0.3
@@ -137,6 +137,29 @@ def faded(state: EffortState, factor: float) -> EffortState:
         state,
         amount=heads.faded(state.amount, factor),
         latency=heads.faded(state.latency, factor),
+    )
+
+
+def carried(
+    state: EffortState,
+    origin: IntArray,
+    share: FloatArray,
+    typical_amount: FloatArray,
+    same_unit: BoolArray,
+) -> EffortState:
+    """The state for another list of arms; see ``heads.carried``.
+
+    typical_amount: (K',) of arms never called. same_unit: (K',) whether the arm's amount is
+    still what its head is about; tokens say nothing of dollars.
+    """
+    amount_origin = np.where(same_unit, origin, -1)
+    known = amount_origin >= 0
+    cold = float(np.exp(min(state.amount.prior.noise, 2.0) / 2.0))
+    return EffortState(
+        amount=heads.carried(state.amount, amount_origin, share),
+        latency=heads.carried(state.latency, origin, share),
+        smearing=np.where(known, state.smearing[amount_origin], cold),
+        typical=np.where(known, state.typical[amount_origin], typical_amount),
     )
 
 

@@ -71,25 +71,50 @@ def changed(
     new: float | None,
     old: float | None,
     weight: float,
+    old_weight: float | None = None,
 ) -> HeadBank:
     """The bank after one row of one arm arrives (old None), is revised, or is taken out
-    (new None). Only that arm's posterior is touched."""
+    (new None). Only that arm's posterior is touched. weight: of ``new``; old_weight: of
+    ``old``, where it differs."""
     before = heads.arms[arm]
     if old is None and new is None:
         return heads
     if old is None and new is not None:
         after = with_row(before, heads.prior, z, new, weight)
-    elif old is not None and new is None:
-        after = without_row(before, heads.prior, z, old, weight)
     else:
         assert old is not None
-        assert new is not None
-        after = with_revision(before, heads.prior, z, old, new, weight)
+        held = weight if old_weight is None else old_weight
+        if new is None:
+            after = without_row(before, heads.prior, z, old, held)
+        elif held == weight:
+            after = with_revision(before, heads.prior, z, old, new, weight)
+        else:
+            sums = before.sums.plus(z, old, -held).plus(z, new, weight)
+            after = from_sums(sums, heads.prior)
     means = heads.means.copy()
     means[arm] = after.mean
     return HeadBank(
         prior=heads.prior, arms=(*heads.arms[:arm], after, *heads.arms[arm + 1 :]), means=means
     )
+
+
+def carried(heads: HeadBank, origin: IntArray, share: FloatArray) -> HeadBank:
+    """The bank for another list of arms, under the same prior.
+
+    origin: (K',) which head each new arm takes over, -1 for none. share: (K',) by how much that
+    head's rows count from now on; where it is 1 the head stays as it is, to the bit.
+    """
+    fresh = from_sums(Sums.empty(heads.prior.mean.size), heads.prior)
+    arms = []
+    for k, factor in zip(origin.tolist(), share.tolist(), strict=True):
+        if k < 0:
+            arms.append(fresh)
+        elif factor == 1.0:
+            arms.append(heads.arms[k])
+        else:
+            arms.append(from_sums(heads.arms[k].sums.scaled(factor), heads.prior))
+    means = np.stack([arm.mean for arm in arms])
+    return HeadBank(prior=heads.prior, arms=tuple(arms), means=means)
 
 
 def faded(heads: HeadBank, factor: float) -> HeadBank:

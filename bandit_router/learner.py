@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -84,6 +84,7 @@ class Learner:
         self._rewards_at_refit = 0.0
         self._refit_at_s = clock.monotonic_s()
         self._fits_snapshot = False
+        self._other_arms = False
         self.quarantine: deque[Quarantined] = deque(maxlen=QUARANTINE_KEPT)
 
     @property
@@ -103,8 +104,9 @@ class Learner:
         )
 
     async def load(self) -> Serving:
-        """Take up the newest snapshot. One that does not fit what is configured now is not
-        used: a replica then serves a cold state until the leader has fitted anew."""
+        """Take up the newest snapshot; one of other models by their names. One that does not
+        fit what is configured now is not used: a replica then serves a cold state until the
+        leader has fitted anew."""
         record = await self._store.latest_snapshot(self._policy.name)
         if record is not None and record.version != self._version:
             self._version = record.version
@@ -116,6 +118,7 @@ class Learner:
                 self._cursor = START
             else:
                 self._fits_snapshot = True
+                self._other_arms = not snapshot.is_for(self._problem, record.payload)
                 self._state = state
                 self._cursor = record.cursor
                 self._rewards_at_refit = float(state.rewards.sum())
@@ -129,6 +132,11 @@ class Learner:
                 await self._fit_from_log()
                 if self._cursor != START or not self._fits_snapshot:
                     await self._write("init")
+        elif self._other_arms:
+            # What follows builds on this state, so it is written down under these models.
+            with self._all_or_nothing():
+                await self._write("arms")
+                self._other_arms = False
         return self.serving
 
     async def step(self) -> bool:
@@ -235,21 +243,33 @@ def unfit(row: Observation, problem: Problem) -> str | None:
         ("previous_reward", row.previous_reward),
         ("cost_usd", row.cost_usd),
         ("latency_s", row.latency_s),
+        ("weight", row.weight),
+        ("previous_weight", row.previous_weight),
     ):
         if value is not None and not math.isfinite(value):
             return f"{name} is {value}"
     for reward in (row.reward, row.previous_reward):
         if reward is not None and not 0.0 <= reward <= 1.0:
             return f"reward {reward} lies outside [0, 1]"
+    for weight in (row.weight, row.previous_weight):
+        if weight <= 0.0:
+            return f"weight {weight} is not positive"
     if row.cost_usd is not None and row.cost_usd < 0.0:
         return f"cost_usd {row.cost_usd} is negative"
     return None
 
 
 def log_rows(problem: Problem, observations: Sequence[Observation]) -> LogRows:
-    """Final rows, one per decision, as arrays; rows of unknown arms are left out."""
+    """Final rows, one per decision, as arrays; rows of unknown arms are left out, unless a new
+    version of theirs is known, and then they are what that inherits."""
     index = {name: k for k, name in enumerate(problem.arms)}
-    known = [row for row in observations if row.arm in index]
+    rows = _rows_of(problem, [row for row in observations if row.arm in index], index)
+    heirs = {name: k for k, name in enumerate(problem.predecessors) if name}
+    left = [row for row in observations if row.arm in heirs]
+    return replace(rows, inherited=_rows_of(problem, left, heirs)) if left else rows
+
+
+def _rows_of(problem: Problem, known: Sequence[Observation], index: Mapping[str, int]) -> LogRows:
 
     def column(values: Sequence[float | int | None]) -> Any:
         return np.array([np.nan if value is None else float(value) for value in values])
@@ -265,4 +285,5 @@ def log_rows(problem: Problem, observations: Sequence[Observation]) -> LogRows:
         reward=column([row.reward for row in known]),
         cost_usd=column([row.cost_usd for row in known]),
         latency_s=column([row.latency_s for row in known]),
+        reward_weight=column([row.weight for row in known]),
     )

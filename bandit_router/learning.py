@@ -30,6 +30,10 @@ FADE_EVERY = 64
 # What λ is solved on before any request has come: so many of so many input tokens.
 COLD_CONTEXTS = pacing.WINDOW
 COLD_INPUT_TOKENS = 200.0
+# A new version of a model starts from at most half of what its predecessor's rows say, and from
+# no more than so many of them: as many of its own outweigh that.
+INHERITED_SHARE = 0.5
+INHERITED_ROWS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,8 @@ class Problem:
     """What is configured and not learned. Arrays are (K,) in the order of ``arms``.
 
     routable: whether the policy may ever choose the arm. extractor_version: of the features;
-    "" where there is only one.
+    "" where there is only one. predecessors: per arm, the name of the model that it is a new
+    version of, or ""; empty where no arm is one.
     """
 
     arms: tuple[str, ...]
@@ -49,6 +54,7 @@ class Problem:
     value_of_second: float = 0.0
     half_life_decisions: float | None = None
     extractor_version: str = ""
+    predecessors: tuple[str, ...] = ()
 
     @property
     def typical_amount(self) -> FloatArray:
@@ -84,7 +90,9 @@ class LogRows:
     """The log as arrays, one entry per decision. NaN where nothing is known.
 
     features: (N, n). arm: (N,) the arm that answered. decision_seq: (N,).
-    input_tokens, output_tokens, reward, cost_usd, latency_s: (N,).
+    input_tokens, output_tokens, reward, cost_usd, latency_s: (N,). reward_weight: (N,) how
+    precise each reward is, beside the most precise kind; None where all are alike. inherited:
+    rows of predecessors, under the arms that are new versions of them.
     """
 
     features: FloatArray
@@ -95,6 +103,13 @@ class LogRows:
     reward: FloatArray
     cost_usd: FloatArray
     latency_s: FloatArray
+    reward_weight: FloatArray | None = None
+    inherited: LogRows | None = None
+
+
+def inherited_share(rows: float) -> float:
+    """By how much each of a predecessor's ``rows`` counts for its new version."""
+    return min(INHERITED_SHARE, INHERITED_ROWS / max(rows, 1.0))
 
 
 def init_state(problem: Problem, policy: Policy[Any]) -> LearnedState:
@@ -158,7 +173,14 @@ def fold(
     if row.reward is not None or row.previous_reward is not None:
         changes["policy"] = policy.update(
             state.policy,
-            Evidence(arm=arm, z=z, new=row.reward, old=row.previous_reward, weight=weight),
+            Evidence(
+                arm=arm,
+                z=z,
+                new=row.reward,
+                old=row.previous_reward,
+                weight=weight * row.weight,
+                old_weight=weight * row.previous_weight,
+            ),
         )
         gained = (row.reward is not None) - (row.previous_reward is not None)
         changes["rewards"] = _raised(state.rewards, arm, float(gained))
@@ -216,18 +238,9 @@ def refit(
     clock = max(state.clock, int(rows.decision_seq.max()))
     basis = fit_basis(rows.features, problem.feature_names, problem.feature_blocks)
     z = coordinates_of_rows(basis, rows.features)
-    weight = np.array([problem.weight(int(seq), clock) for seq in rows.decision_seq])
-    amount = np.where(
-        problem.prices.metered[rows.arm] > 0.0, np.maximum(rows.output_tokens, 1.0), rows.cost_usd
-    )
-
-    def known(values: FloatArray) -> Rows:
-        there = np.isfinite(values)
-        return Rows(z=z[there], arm=rows.arm[there], value=values[there], weight=weight[there])
-
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_amount = np.log(np.maximum(amount, effort.LEAST_AMOUNT))
-        log_latency = np.log(rows.latency_s)
+    known = _known(problem, basis, rows, clock)
+    if rows.inherited is not None:
+        known = known.after(_known(problem, basis, rows.inherited, clock), len(problem.arms))
     count = len(problem.arms)
     pulls = np.bincount(rows.arm[np.isfinite(rows.cost_usd)], minlength=count)
     rewards = np.bincount(rows.arm[np.isfinite(rows.reward)], minlength=count)
@@ -235,9 +248,9 @@ def refit(
     renewed = replace(
         state,
         basis=basis,
-        policy=policy.refit(state.policy, known(rows.reward), basis.groups),
+        policy=policy.refit(state.policy, known.reward, basis.groups),
         effort=effort.refitted(
-            known(log_amount), known(log_latency), basis.groups, problem.typical_amount
+            known.log_amount, known.log_latency, basis.groups, problem.typical_amount
         ),
         pacer=replace(
             state.pacer,
@@ -250,6 +263,52 @@ def refit(
         rewards=state.rewards if state.rewards.any() else rewards.astype(np.float64),
     )
     return with_solved_price(problem, policy, renewed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the log says of each of the three things that are regressed on the coordinates."""
+
+    reward: Rows
+    log_amount: Rows
+    log_latency: Rows
+
+    def after(self, inherited: _Known, arm_count: int) -> _Known:
+        """These rows after what the arms inherit, in so far as that counts."""
+        return _Known(
+            _after(self.reward, inherited.reward, arm_count),
+            _after(self.log_amount, inherited.log_amount, arm_count),
+            _after(self.log_latency, inherited.log_latency, arm_count),
+        )
+
+
+def _known(problem: Problem, basis: Basis, rows: LogRows, clock: int) -> _Known:
+    z = coordinates_of_rows(basis, rows.features)
+    age = np.array([problem.weight(int(seq), clock) for seq in rows.decision_seq])
+    amount = np.where(
+        problem.prices.metered[rows.arm] > 0.0, np.maximum(rows.output_tokens, 1.0), rows.cost_usd
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_amount = np.log(np.maximum(amount, effort.LEAST_AMOUNT))
+        log_latency = np.log(rows.latency_s)
+
+    def of(values: FloatArray, weight: FloatArray) -> Rows:
+        there = np.isfinite(values)
+        return Rows(z=z[there], arm=rows.arm[there], value=values[there], weight=weight[there])
+
+    precise = age if rows.reward_weight is None else age * rows.reward_weight
+    return _Known(of(rows.reward, precise), of(log_amount, age), of(log_latency, age))
+
+
+def _after(own: Rows, inherited: Rows, arm_count: int) -> Rows:
+    of_arm = np.bincount(inherited.arm, weights=inherited.weight, minlength=arm_count)
+    share = np.array([inherited_share(float(rows)) for rows in of_arm])
+    return Rows(
+        z=np.concatenate([inherited.z, own.z]),
+        arm=np.concatenate([inherited.arm, own.arm]),
+        value=np.concatenate([inherited.value, own.value]),
+        weight=np.concatenate([inherited.weight * share[inherited.arm], own.weight]),
+    )
 
 
 def _raised(counts: FloatArray, arm: int, by: float) -> FloatArray:

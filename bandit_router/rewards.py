@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 
 from bandit_router.config import RewardConfig
 from bandit_router.errors import InvalidFeedback, UnknownMetric
+from bandit_router.types import Reward
 
 Rewards = Mapping[str, RewardConfig]
+# How much one answer differs from what was to be expected of its model and prompt, as a variance
+# of the reward: no signal, however precise, tells more of the next answer than this leaves.
+ANSWER_VARIANCE = 0.05
 
 
 def posted_value(metric: str, value: object, rewards: Rewards) -> float:
@@ -56,23 +61,47 @@ def scaled(metric: str, value: object, rewards: Rewards) -> float:
     return _scale(number, rewards[metric])
 
 
-def combined(values: Mapping[str, float], rewards: Rewards) -> float | None:
+def combined(
+    values: Mapping[str, float], rewards: Rewards, trust: Mapping[str, float] | None = None
+) -> Reward | None:
     """One reward from a decision's last values: the weighted mean over the metrics present.
 
+    Its weight is how precise that mean is, beside one signal of the most precise metric that is
+    declared: a thumb alone counts less than a score, both together more than either.
+    trust: per metric, how far its source is believed, 1 by default; a source half believed
+    counts half.
     None when none is present. Values were checked when they were posted; where the
     configuration changed since, a metric no longer declared is left out and a value beyond a
     narrowed range counts as its end.
     """
-    total = weights = 0.0
+    total = weights = believed = variance = 0.0
     for metric, value in values.items():
         declared = rewards.get(metric)
-        if declared is not None:
-            total += declared.weight * _scale(value, declared)
-            weights += declared.weight
-    return total / weights if weights else None
+        if declared is None:
+            continue
+        share = 1.0 if trust is None else trust.get(metric, 1.0)
+        weight = declared.weight * share
+        total += weight * _scale(value, declared)
+        weights += weight
+        believed += declared.weight
+        variance += weight * weight * declared.noise_variance
+    if weights <= 0.0:
+        return None
+    best = min(declared.noise_variance for declared in rewards.values())
+    precision = (ANSWER_VARIANCE + best) / (ANSWER_VARIANCE + variance / weights**2)
+    return Reward(total / weights, precision * weights / believed)
 
 
 def _scale(value: float, declared: RewardConfig) -> float:
     low, high = (0.0, 1.0) if declared.type == "boolean" else declared.range
     share = min(max((value - low) / (high - low), 0.0), 1.0)
-    return 1.0 - share if declared.optimize == "min" else share
+    reward = 1.0 - share if declared.optimize == "min" else share
+    points = declared.calibration
+    if not points:
+        return reward
+    if reward <= points[0][0]:
+        return points[0][1]
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if reward <= x1:
+            return y0 + (y1 - y0) * (reward - x0) / (x1 - x0)
+    return points[-1][1]

@@ -60,6 +60,7 @@ def problem_of(config: RouterConfig, extractor: FeatureExtractor) -> Problem:
         value_of_second=config.policy.value_of_second,
         half_life_decisions=config.policy.half_life_decisions,
         extractor_version=extractor.version,
+        predecessors=tuple(m.successor_of or "" for m in config.models),
     )
 
 

@@ -9,16 +9,18 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bandit_router.basis import Basis
-from bandit_router.effort import EffortState
+from bandit_router.effort import EffortState, Prices
 from bandit_router.errors import SnapshotError
 from bandit_router.learning import LearnedState, Problem
 from bandit_router.pacing import PacerState
 from bandit_router.policies.base import Policy
+from bandit_router.roster import with_arms
 from bandit_router.snapshot_arrays import bank_arrays, bank_from_arrays
 from bandit_router.types import FloatArray
 
@@ -84,17 +86,51 @@ def to_bytes(problem: Problem, policy: Policy[Any], state: LearnedState) -> byte
 def from_bytes(problem: Problem, policy: Policy[Any], payload: bytes) -> LearnedState:
     """The state back, bit for bit.
 
-    Raises SnapshotError when the archive is damaged or was made for other models, features or
-    another policy: the caller then fits anew from the log.
+    One made for other models is taken up by their names: those that stay keep what is known of
+    them, to the bit. Raises SnapshotError when the archive is damaged or was made for other
+    features or another policy: the caller then fits anew from the log.
     """
     try:
         with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
             arrays: dict[str, Any] = dict(archive)
         meta = json.loads(arrays.pop("meta").tobytes())
         _check_fits(meta, problem, policy)
-        return _state(problem, policy, arrays, tuple(meta["coordinates"]))
+        made_for = _made_for(meta, problem)
+        state = _state(made_for, policy, arrays, tuple(meta["coordinates"]))
+        if state.pulls.size != len(made_for.arms):
+            raise SnapshotError(
+                f"the snapshot lists {len(made_for.arms)} models and holds {state.pulls.size}"
+            )
+        if made_for is problem:
+            return state
+        return with_arms(policy, state, made_for, problem)
     except DAMAGE as error:
         raise SnapshotError(f"the snapshot cannot be read: {error}") from error
+
+
+def is_for(problem: Problem, payload: bytes) -> bool:
+    """Whether a readable archive was made for these very models, in this order and unit."""
+    try:
+        with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
+            meta = json.loads(archive["meta"].tobytes())
+        return _made_for(meta, problem) is problem
+    except DAMAGE as error:
+        raise SnapshotError(f"the snapshot cannot be read: {error}") from error
+
+
+def _made_for(meta: Mapping[str, Any], problem: Problem) -> Problem:
+    """The problem itself, or one of the archive's models, known by name and unit alone."""
+    arms, metered = tuple(meta["arms"]), np.array(meta["metered"], dtype=np.float64)
+    if arms == problem.arms and np.array_equal(metered, problem.prices.metered):
+        return problem
+    zeros = np.zeros(len(arms))
+    return replace(
+        problem,
+        arms=arms,
+        prices=Prices(input_usd=zeros, output_usd=metered, second_usd=zeros),
+        routable=np.ones(len(arms), dtype=np.bool_),
+        predecessors=(),
+    )
 
 
 def _state(
@@ -140,10 +176,8 @@ def _check_fits(meta: Mapping[str, Any], problem: Problem, policy: Policy[Any]) 
     for what, found, wanted in (
         ("format", meta.get("format"), FORMAT),
         ("policy", meta.get("policy"), policy.name),
-        ("models", meta.get("arms"), list(problem.arms)),
         ("features", meta.get("features"), list(problem.feature_names)),
         ("extractor", meta.get("extractor"), problem.extractor_version),
-        ("units of cost", meta.get("metered"), problem.prices.metered.tolist()),
     ):
         if found != wanted:
             raise SnapshotError(

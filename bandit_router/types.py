@@ -223,14 +223,25 @@ class Feedback:
 
 
 @dataclass(frozen=True, slots=True)
+class Reward:
+    """What all signals on one decision say together. value: in [0, 1]. weight: how precise
+    that is, beside the most precise kind of feedback."""
+
+    value: float
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """One row of the learner's input: what changed in what is known of a decision.
 
     decision_seq: the decision's place in the log, the clock of forgetting. features: (n,) as
     stored with the decision. arm: the model that answered. A row carries the new value and the
     one it replaces, so that folding it twice or out of order cannot drift: reward None means
-    "none known", previous_reward None means "none was known". cost_usd, latency_s and
-    output_tokens come with the outcome row, once, and are None on feedback rows.
+    "none known", previous_reward None means "none was known". weight, previous_weight: the
+    precision of each, beside that of the most precise kind of feedback. cost_usd, latency_s,
+    first_token_s and output_tokens come with the outcome row, once, and are None on feedback
+    rows.
     extractor_version: which extractor made the features; "" where that is not in question.
     """
 
@@ -245,3 +256,7 @@ class Observation:
     latency_s: float | None = None
     output_tokens: int | None = None
     extractor_version: str = ""
+    weight: float = 1.0
+    previous_weight: float = 1.0
+    first_token_s: float | None = None
+    tenant: str = ""

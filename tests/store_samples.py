@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,6 +19,7 @@ from bandit_router.types import (
     Mode,
     Outcome,
     Prediction,
+    Reward,
 )
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -30,6 +32,11 @@ def decision_id(moment: datetime = NOON) -> UUID:
     low = low & ~(0xF << 76) | 0x7 << 76
     low = low & ~(0x3 << 62) | 0x2 << 62
     return UUID(int=int(moment.timestamp() * 1000) << 80 | low)
+
+
+def first_value(values: Mapping[str, float]) -> Reward | None:
+    """The reward of a decision with one metric: its value as it is."""
+    return next((Reward(value) for value in values.values()), None)
 
 
 def make_decision(moment: datetime = NOON, **changes: Any) -> Decision:

@@ -53,7 +53,8 @@ class Evidence:
     """One change in what is known of an arm's quality at coordinates z.
 
     new, old: the reward now and before; None where there is or was none. weight: how much the
-    row still counts, by the age of its decision.
+    row counts now, by the age of its decision and the precision of its signals. old_weight:
+    how much ``old`` counted, where that differs.
     """
 
     arm: int
@@ -61,6 +62,12 @@ class Evidence:
     new: float | None
     old: float | None
     weight: float
+    old_weight: float | None = None
+
+    @property
+    def weight_before(self) -> float:
+        """How much ``old`` counted."""
+        return self.weight if self.old_weight is None else self.old_weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,8 @@ class Policy(Protocol[State]):
     ``spread`` gives, for (N, d) coordinates, the mean and sd (N, K) of the qualities that the
     policy in effect chooses by, for the pacer. ``adaptive`` says whether what is learned moves
     the choice: exploration is mixed into adaptive policies only, so that ``fixed`` means fixed.
+    ``carried`` gives the state for another list of arms: origin (K',) is the old arm that each
+    new one continues, -1 for none, and share (K',) by how much that arm's rows count on.
     ``arrays`` and ``from_arrays`` carry the state through a snapshot without loss.
     """
 
@@ -98,6 +107,7 @@ class Policy(Protocol[State]):
     def update(self, state: State, evidence: Evidence) -> State: ...
     def fade(self, state: State, factor: float) -> State: ...
     def refit(self, state: State, rows: Rows, groups: FloatArray) -> State: ...
+    def carried(self, state: State, origin: IntArray, share: FloatArray) -> State: ...
     def arrays(self, state: State) -> Mapping[str, FloatArray]: ...
     def from_arrays(self, arrays: Mapping[str, FloatArray]) -> State: ...
 

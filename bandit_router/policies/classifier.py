@@ -18,7 +18,7 @@ from bandit_router.heads import HeadBank
 from bandit_router.policies.base import Beliefs, Context, Evidence, Rows
 from bandit_router.policies.ladder import CHEAP, STRONG, ladder, rung_pmf
 from bandit_router.policies.linear import LinearPolicy
-from bandit_router.types import BoolArray, FloatArray
+from bandit_router.types import BoolArray, FloatArray, IntArray
 
 COMPLEX_ABOVE = 0.7
 # Prior precision of every weight but the bias, as for standardised features.
@@ -78,6 +78,11 @@ class Classifier:
             for k in range(len(state.bank.arms))
         ]
         return Classified(_LINEAR.refit(state.bank, rows, groups), np.stack(weights))
+
+    def carried(self, state: Classified, origin: IntArray, share: FloatArray) -> Classified:
+        """Beliefs and weights of another list of arms; a new one falls short at even chances."""
+        weights = np.where((origin >= 0)[:, None], state.weights[origin], 0.0)
+        return Classified(heads.carried(state.bank, origin, share), weights)
 
     def arrays(self, state: Classified) -> Mapping[str, FloatArray]:
         """The state as named arrays."""

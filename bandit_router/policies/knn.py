@@ -73,8 +73,9 @@ class Knn:
         place = None if evidence.old is None else _place(state, evidence)
         if place is not None and evidence.new is not None:
             reward = state.reward.copy()
-            reward[place] = evidence.new
-            return Memory(state.arm_count, state.z, state.arm, reward, state.weight)
+            weight = state.weight.copy()
+            reward[place], weight[place] = evidence.new, evidence.weight
+            return Memory(state.arm_count, state.z, state.arm, reward, weight)
         if place is not None:
             return _rows(state, np.arange(state.arm.size) != place)
         if evidence.old is not None or evidence.new is None:
@@ -101,6 +102,22 @@ class Knn:
             arm=rows.arm[start:].copy(),
             reward=rows.value[start:].copy(),
             weight=rows.weight[start:].copy(),
+        )
+
+    def carried(self, state: Memory, origin: IntArray, share: FloatArray) -> Memory:
+        """The memories of the arms that stay or are inherited from, in their order."""
+        place = np.concatenate([np.flatnonzero(state.arm == k) for k in origin])
+        arm = np.concatenate(
+            [np.full(int((state.arm == k).sum()), i) for i, k in enumerate(origin)]
+        )
+        order = np.argsort(place, kind="stable")
+        place, arm = place[order], arm[order]
+        return Memory(
+            arm_count=origin.size,
+            z=state.z[place],
+            arm=arm.astype(np.int64),
+            reward=state.reward[place],
+            weight=state.weight[place] * share[arm],
         )
 
     def arrays(self, state: Memory) -> Mapping[str, FloatArray]:

@@ -16,7 +16,7 @@ from bandit_router.heads import HeadBank
 from bandit_router.policies.base import Beliefs, Evidence, Rows
 from bandit_router.posterior import Prior
 from bandit_router.snapshot_arrays import bank_arrays, bank_from_arrays
-from bandit_router.types import FloatArray
+from bandit_router.types import FloatArray, IntArray
 
 # Before anything is known: rewards lie in [0, 1], so their mean is 0.5 give or take 0.5, one
 # row is off by a third, and a feature of size one moves quality by a few hundredths.
@@ -64,6 +64,7 @@ class LinearPolicy:
             new=evidence.new,
             old=evidence.old,
             weight=evidence.weight,
+            old_weight=evidence.weight_before,
         )
 
     def fade(self, state: HeadBank, factor: float) -> HeadBank:
@@ -79,6 +80,10 @@ class LinearPolicy:
             bias_sd=COLD_BIAS_SD,
             least_noise=LEAST_NOISE,
         )
+
+    def carried(self, state: HeadBank, origin: IntArray, share: FloatArray) -> HeadBank:
+        """The heads of another list of arms; those that stay are untouched."""
+        return heads.carried(state, origin, share)
 
     def arrays(self, state: HeadBank) -> Mapping[str, FloatArray]:
         """The state as named arrays."""

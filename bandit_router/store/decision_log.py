@@ -144,6 +144,7 @@ def _learner_rows(outcome: Outcome, credit: reward_log.Credit | None) -> list[di
             answered_by,
             cost_usd=outcome.cost_usd,
             latency_s=outcome.latency_s,
+            first_token_s=outcome.first_token_s,
             output_tokens=outcome.output_tokens,
         )
     ]

@@ -20,9 +20,9 @@ from bandit_router.store.engine import store_errors
 from bandit_router.store.group_writer import RETRY_DELAYS_S, GroupWriter
 from bandit_router.store.rows import storable
 from bandit_router.store.tables import feedback as feedback_table
-from bandit_router.types import Feedback
+from bandit_router.types import Feedback, Reward
 
-Combine = Callable[[Mapping[str, float]], float | None]
+Combine = Callable[[Mapping[str, float]], Reward | None]
 LONGEST_KEY = 256
 
 LAST_VALUES = reward_log.by_ids(
@@ -42,7 +42,7 @@ NEXT_IDS = text(
 class PostgresFeedbackStore:
     """Implements ``FeedbackStore``: a signal is durable, and its learner row with it, on return.
 
-    combine: a decision's last values, metric by metric, into its reward in [0, 1], or None.
+    combine: a decision's last values, metric by metric, into its reward, or None.
     Signals of concurrent callers share a transaction, one after the other under the lock of
     their decision. Close it before the engine.
     """
@@ -164,7 +164,7 @@ class _Page:
             self._keys[signal.source, signal.idempotency_key] = (feedback_id, body)
         self._signals.append(_feedback_row(signal, feedback_id, state, body))
         self._credit(signal.decision_id, reward)
-        return FeedbackReceipt(feedback_id, state, reward)
+        return FeedbackReceipt(feedback_id, state, None if reward is None else reward.value)
 
     async def write(self, connection: AsyncConnection) -> None:
         """Store what the group added."""
@@ -182,9 +182,10 @@ class _Page:
                 param="Idempotency-Key",
             )
         values = _present(self._values.get(signal.decision_id, {}))
-        return FeedbackReceipt(feedback_id, "duplicate", self._combine(values))
+        reward = self._combine(values)
+        return FeedbackReceipt(feedback_id, "duplicate", None if reward is None else reward.value)
 
-    def _credit(self, decision_id: UUID, reward: float | None) -> None:
+    def _credit(self, decision_id: UUID, reward: Reward | None) -> None:
         """Append what differs between the log and the reward as it now stands."""
         arm = self._answered.get(decision_id) or self._chosen[decision_id]
         known = self._credits.get(decision_id, reward_log.Credit(arm, None))

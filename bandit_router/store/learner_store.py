@@ -30,8 +30,8 @@ SETTLED = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 ROWS = text(
     f"""
     SELECT r.xid, r.seq AS row_seq, r.decision_id, r.arm, r.reward, r.previous_reward,
-           r.cost_usd, r.latency_s, r.output_tokens, d.seq, d.features, d.input_tokens,
-           d.extractor_version
+           r.weight, r.previous_weight, r.cost_usd, r.latency_s, r.first_token_s,
+           r.output_tokens, d.seq, d.features, d.input_tokens, d.extractor_version, d.tenant
     FROM rewards r LEFT JOIN decisions d ON d.id = r.decision_id
     WHERE (r.xid, r.seq) > (:after_xid, :after_seq)
       AND (r.xid, r.seq) <= (:upto_xid, :upto_seq) AND r.xid < {SETTLED}
@@ -45,15 +45,19 @@ LAST_SETTLED = text(
 # The arm is that of the last row: a reward moves to the model that answered, and stays there.
 FINAL = text(
     """
-    SELECT d.seq, d.id AS decision_id, known.arm, known.reward, known.cost_usd,
-           known.latency_s, known.output_tokens, d.features, d.input_tokens, d.extractor_version
-    FROM (SELECT id, seq, features, input_tokens, extractor_version
+    SELECT d.seq, d.id AS decision_id, known.arm, known.reward, known.weight, known.cost_usd,
+           known.latency_s, known.first_token_s, known.output_tokens, d.features, d.input_tokens,
+           d.extractor_version, d.tenant
+    FROM (SELECT id, seq, features, input_tokens, extractor_version, tenant
           FROM decisions ORDER BY id DESC LIMIT :limit) d
     CROSS JOIN LATERAL (
         SELECT (array_agg(r.arm ORDER BY r.seq DESC))[1] AS arm,
                (array_agg(r.reward ORDER BY r.seq DESC)
                 FILTER (WHERE r.reward IS NOT NULL OR r.previous_reward IS NOT NULL))[1] AS reward,
+               (array_agg(r.weight ORDER BY r.seq DESC)
+                FILTER (WHERE r.reward IS NOT NULL))[1] AS weight,
                max(r.cost_usd) AS cost_usd, max(r.latency_s) AS latency_s,
+               max(r.first_token_s) AS first_token_s,
                max(r.output_tokens) AS output_tokens
         FROM rewards r
         WHERE r.decision_id = d.id AND (r.xid, r.seq) <= (:upto_xid, :upto_seq)
@@ -238,4 +242,8 @@ def _observation(row: Mapping[Any, Any]) -> Observation:
         latency_s=row["latency_s"],
         output_tokens=row["output_tokens"],
         extractor_version=row["extractor_version"],
+        weight=1.0 if row["weight"] is None else row["weight"],
+        previous_weight=row.get("previous_weight", 1.0),
+        first_token_s=row["first_token_s"],
+        tenant=row["tenant"],
     )

@@ -17,6 +17,7 @@ from sqlalchemy import ARRAY, Uuid, bindparam, insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bandit_router.store.tables import rewards
+from bandit_router.types import Reward
 
 REWARDS_CHANNEL = "bandit_router_rewards"
 
@@ -26,7 +27,7 @@ class Credit:
     """What the log says of a decision: the arm that holds its reward, None where none does."""
 
     arm: str
-    reward: float | None
+    reward: Reward | None
 
 
 def by_ids(statement: str) -> Any:
@@ -37,7 +38,7 @@ def by_ids(statement: str) -> Any:
 # In the order of ids, so that two groups that share decisions wait instead of deadlocking.
 LOCK = by_ids("SELECT id, chosen FROM decisions WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
 CREDITS = by_ids(
-    "SELECT DISTINCT ON (decision_id) decision_id, arm, reward FROM rewards "
+    "SELECT DISTINCT ON (decision_id) decision_id, arm, reward, weight FROM rewards "
     "WHERE decision_id = ANY(:ids) AND (reward IS NOT NULL OR previous_reward IS NOT NULL) "
     "ORDER BY decision_id, seq DESC"
 )
@@ -53,7 +54,12 @@ async def lock_decisions(connection: AsyncConnection, ids: Collection[UUID]) -> 
 async def credits_of(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Credit]:
     """What the log so far says of locked decisions."""
     found = await connection.execute(CREDITS, {"ids": list(ids)})
-    return {row.decision_id: Credit(row.arm, row.reward) for row in found}
+    return {
+        row.decision_id: Credit(
+            row.arm, None if row.reward is None else Reward(row.reward, row.weight)
+        )
+        for row in found
+    }
 
 
 async def answers_of(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, str | None]:
@@ -66,20 +72,24 @@ def learner_row(
     decision_id: UUID,
     arm: str,
     *,
-    reward: float | None = None,
-    previous_reward: float | None = None,
+    reward: Reward | None = None,
+    previous_reward: Reward | None = None,
     cost_usd: float | None = None,
     latency_s: float | None = None,
+    first_token_s: float | None = None,
     output_tokens: int | None = None,
 ) -> dict[str, Any]:
     """The columns of one learner row."""
     return {
         "decision_id": decision_id,
         "arm": arm,
-        "reward": reward,
-        "previous_reward": previous_reward,
+        "reward": None if reward is None else reward.value,
+        "previous_reward": None if previous_reward is None else previous_reward.value,
+        "weight": 1.0 if reward is None else reward.weight,
+        "previous_weight": 1.0 if previous_reward is None else previous_reward.weight,
         "cost_usd": cost_usd,
         "latency_s": latency_s,
+        "first_token_s": first_token_s,
         "output_tokens": output_tokens,
     }
 

@@ -160,6 +160,32 @@ feedback = Table(
     ),
 )
 
+# What each source's signals said of each arm, beside what was predicted then: sums of
+# (reward − predicted quality), by which sources are held against each other.
+feedback_sources = Table(
+    "feedback_sources",
+    metadata,
+    Column("source", Text, nullable=False),
+    Column("arm", Text, nullable=False),
+    Column("count", Double, nullable=False),
+    Column("total", Double, nullable=False),
+    Column("square", Double, nullable=False),
+    PrimaryKeyConstraint("source", "arm"),
+)
+
+# Sources that were found not to be believed, or that an operator spoke for. settled: whether
+# the rewards that its earlier signals made follow the verdict already.
+feedback_verdicts = Table(
+    "feedback_verdicts",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("decided_at", TIMESTAMP, nullable=False),
+    Column("by_operator", Boolean, nullable=False),
+    Column("quarantined", Boolean, nullable=False),
+    Column("settled", Boolean, nullable=False),
+)
+
 # The learner's input. Numbers of a sequence are handed out before a commit, so they alone
 # would let a reader pass over a row that commits late: xid tells which rows are settled.
 rewards = Table(
@@ -173,8 +199,12 @@ rewards = Table(
     Column("arm", Text, nullable=False),
     Column("reward", Double),
     Column("previous_reward", Double),
+    # How precise each is, beside the most precise kind of feedback.
+    Column("weight", Double, nullable=False, server_default=text("1")),
+    Column("previous_weight", Double, nullable=False, server_default=text("1")),
     Column("cost_usd", Double),
     Column("latency_s", Double),
+    Column("first_token_s", Double),
     Column("output_tokens", Integer),
     Column("created_at", TIMESTAMP, nullable=False, server_default=NOW),
     PrimaryKeyConstraint("xid", "seq"),

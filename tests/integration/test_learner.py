@@ -13,7 +13,7 @@ import pytest_asyncio
 from core_samples import make_policy, make_problem
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
-from store_samples import ARMS, make_decision, make_outcome
+from store_samples import ARMS, first_value, make_decision, make_outcome
 
 from bandit_router import snapshot
 from bandit_router.config import LearnerConfig
@@ -26,7 +26,7 @@ from bandit_router.store.feedback_store import PostgresFeedbackStore
 from bandit_router.store.learner_store import PostgresLearnerStore
 from bandit_router.store.reward_log import learner_row
 from bandit_router.store.tables import rewards
-from bandit_router.types import Decision, Feedback
+from bandit_router.types import Decision, Feedback, Reward
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PROBLEM = make_problem(ARMS, feature_count=3, budget_usd=1e-3)
@@ -81,7 +81,7 @@ class Traffic:
 async def traffic(engine: AsyncEngine) -> AsyncIterator[Traffic]:
     async with (
         PostgresDecisionLog(engine) as log,
-        PostgresFeedbackStore(engine, lambda values: next(iter(values.values()), None)) as signals,
+        PostgresFeedbackStore(engine, first_value) as signals,
     ):
         yield Traffic(log, signals)
 
@@ -227,11 +227,11 @@ async def test_a_row_that_cannot_be_learned_from_is_set_aside(
         await connection.execute(
             insert(rewards),
             [
-                learner_row(other_extractor.id, "small", reward=0.5),
-                learner_row(not_finite.id, "small", reward=0.5),
+                learner_row(other_extractor.id, "small", reward=Reward(0.5)),
+                learner_row(not_finite.id, "small", reward=Reward(0.5)),
                 learner_row(good[0].id, "small", cost_usd=-1.0, latency_s=1.0),
                 learner_row(good[0].id, "small", cost_usd=float("nan"), latency_s=1.0),
-                learner_row(good[0].id, "retired", reward=0.5),
+                learner_row(good[0].id, "retired", reward=Reward(0.5)),
             ],
         )
     await traffic.requests(1)
@@ -251,7 +251,7 @@ async def test_a_row_that_cannot_be_learned_from_is_set_aside(
 
 
 @pytest.mark.asyncio
-async def test_a_snapshot_for_other_models_is_not_used_and_the_log_is_fitted_anew(
+async def test_a_snapshot_for_other_models_is_taken_up_by_name_and_written_down(
     traffic: Traffic, store: PostgresLearnerStore
 ) -> None:
     old = learner(store)
@@ -263,14 +263,17 @@ async def test_a_snapshot_for_other_models_is_not_used_and_the_log_is_fitted_ane
     replica = learner(store, now)
     serving = await replica.load()
     assert serving.version == 2
-    assert in_bytes(serving.state, now) == in_bytes(init_state(now, POLICY), now)
+    for place in (0, 2):
+        one, other = serving.state.policy.arms[place], old.serving.state.policy.arms[place]
+        assert one.mean.tobytes() == other.mean.tobytes()
     leader = learner(store, now)
     serving = await leader.take_over()
     assert serving.version == 3
     np.testing.assert_array_equal(serving.state.rewards, [10.0, 0.0, 10.0])
     record = await store.latest_snapshot(POLICY.name)
     assert record is not None
-    assert record.reason == "init"
+    assert record.reason == "arms"
+    assert (await leader.take_over()).version == 3
     # The replica hears of it and takes it up.
     serving = await replica.load()
     assert serving.version == 3

@@ -14,11 +14,11 @@ from bandit_router.store.decision_log import PostgresDecisionLog
 from bandit_router.store.feedback_store import PostgresFeedbackStore
 from bandit_router.store.inspection_store import InspectionStore
 from bandit_router.store.learner_store import START, PostgresLearnerStore
-from bandit_router.types import Decision, Feedback
+from bandit_router.types import Decision, Feedback, Reward
 
 
-def mean(values: Mapping[str, float]) -> float | None:
-    return sum(values.values()) / len(values) if values else None
+def mean(values: Mapping[str, float]) -> Reward | None:
+    return Reward(sum(values.values()) / len(values), float(len(values))) if values else None
 
 
 @pytest_asyncio.fixture

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from store_samples import NOON, make_decision, make_outcome
+from store_samples import NOON, first_value, make_decision, make_outcome
 
 from bandit_router.errors import SnapshotError, StoreError, StoreUnavailable
 from bandit_router.protocols import SnapshotRecord
@@ -20,7 +20,7 @@ from bandit_router.store.learner_store import SNAPSHOTS_CHANNEL, START, Postgres
 from bandit_router.store.notifications import Notification, Notifications
 from bandit_router.store.reward_log import REWARDS_CHANNEL, learner_row
 from bandit_router.store.tables import rewards
-from bandit_router.types import Feedback
+from bandit_router.types import Feedback, Reward
 
 CUT_OTHERS = text(
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
@@ -41,7 +41,7 @@ async def test_a_row_that_commits_late_is_never_passed_over(engine: AsyncEngine)
     store = PostgresLearnerStore(engine)
 
     def row(reward: float) -> dict[str, object]:
-        return learner_row(decision.id, "small", reward=reward)
+        return learner_row(decision.id, "small", reward=Reward(reward))
 
     async with engine.connect() as slow, engine.connect() as quick:
         await slow.execute(insert(rewards), [row(0.25)])
@@ -80,7 +80,7 @@ async def test_pages_and_ranges_of_the_log_fit_together(engine: AsyncEngine) -> 
 async def test_rows_of_dropped_decisions_do_not_stop_the_learner(engine: AsyncEngine) -> None:
     decision = make_decision()
     async with engine.begin() as connection:
-        gone = [learner_row(make_decision().id, "small", reward=1.0) for _ in range(3)]
+        gone = [learner_row(make_decision().id, "small", reward=Reward(1.0)) for _ in range(3)]
         await connection.execute(insert(rewards), gone)
     async with PostgresDecisionLog(engine) as log:
         await log.record_decision(decision)
@@ -105,7 +105,7 @@ async def test_refit_rows_tell_what_is_finally_known(engine: AsyncEngine) -> Non
     store = PostgresLearnerStore(engine)
     async with (
         PostgresDecisionLog(engine) as log,
-        PostgresFeedbackStore(engine, lambda values: next(iter(values.values()), None)) as signals,
+        PostgresFeedbackStore(engine, first_value) as signals,
     ):
         for decision in decisions:
             await log.record_decision(decision)

@@ -16,7 +16,7 @@ from bandit_router.store.decision_log import PostgresDecisionLog
 from bandit_router.store.engine import make_engine
 from bandit_router.store.feedback_store import PostgresFeedbackStore
 from bandit_router.store.learner_store import START, PostgresLearnerStore
-from bandit_router.types import Feedback
+from bandit_router.types import Feedback, Reward
 
 METRICS = ("thumbs", "stars")
 ANSWERS = ("small", "large", "local", None)
@@ -34,8 +34,9 @@ steps = st.lists(
 )
 
 
-def combine(values: Mapping[str, float]) -> float | None:
-    return sum(values.values()) / len(values) if values else None
+def combine(values: Mapping[str, float]) -> Reward | None:
+    """The mean, which two metrics make twice as precise."""
+    return Reward(sum(values.values()) / len(values), 0.5 * len(values)) if values else None
 
 
 @settings(
@@ -93,18 +94,28 @@ async def check(url: str, history: list[list[tuple[str, int, float | str | None]
 
     store = PostgresLearnerStore(engine)
     batch = await store.learner_rows(START, 10_000)
-    sums: dict[object, float] = defaultdict(float)
+    moments: dict[object, float] = defaultdict(float)
+    weights: dict[object, float] = defaultdict(float)
     counts: dict[object, int] = defaultdict(int)
     for row in batch.observations:
-        # Values are multiples of 1/8, whose sums are exact.
-        sums[row.decision_id, row.arm] += (row.reward or 0.0) - (row.previous_reward or 0.0)
-        counts[row.decision_id, row.arm] += row.reward is not None
-        counts[row.decision_id, row.arm] -= row.previous_reward is not None
+        # Values and weights are multiples of 1/8, whose sums and products are exact.
+        key = row.decision_id, row.arm
+        if row.reward is not None:
+            moments[key] += row.weight * row.reward
+            weights[key] += row.weight
+            counts[key] += 1
+        if row.previous_reward is not None:
+            moments[key] -= row.previous_weight * row.previous_reward
+            weights[key] -= row.previous_weight
+            counts[key] -= 1
     refit = await store.refit_rows(100)
     await engine.dispose()
-    assert {key: total for key, total in sums.items() if counts[key]} == final
-    assert {key for key, total in sums.items() if total and not counts[key]} == set()
+    live = {key for key, count in counts.items() if count}
+    assert {key: Reward(moments[key] / weights[key], weights[key]) for key in live} == final
+    assert not any(moments[key] or weights[key] for key in counts if key not in live)
     assert set(counts.values()) <= {0, 1}
     assert refit.cursor == batch.cursor
     rewarded = [row for row in refit.observations if row.reward is not None]
-    assert {(row.decision_id, row.arm): row.reward for row in rewarded} == final
+    assert {
+        (row.decision_id, row.arm): Reward(row.reward or 0.0, row.weight) for row in rewarded
+    } == final

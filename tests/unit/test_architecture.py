@@ -52,6 +52,7 @@ FLOOR_OF = {
     "bandit_router.posterior": Floor.MATHEMATICS,
     "bandit_router.prices": Floor.MATHEMATICS,
     "bandit_router.rewards": Floor.MATHEMATICS,
+    "bandit_router.roster": Floor.MATHEMATICS,
     "bandit_router.selection": Floor.MATHEMATICS,
     "bandit_router.snapshot": Floor.MATHEMATICS,
     "bandit_router.snapshot_arrays": Floor.MATHEMATICS,

@@ -121,6 +121,48 @@ def test_late_revised_and_retracted_feedback_ends_where_the_final_value_alone_wo
     )
 
 
+@pytest.mark.parametrize("name", policy_names())
+def test_a_reward_whose_weight_changes_counts_as_the_last_word_alone(name: str) -> None:
+    policy = make_policy(name)
+    rng = np.random.default_rng(3)
+    journey, final = [], []
+    for seq in range(60):
+        x, arm = rng.normal(size=4), PROBLEM.arms[seq % 3]
+        first, last = (float(value) for value in rng.uniform(size=2))
+        light, heavy = (float(value) for value in rng.uniform(0.05, 2.0, size=2))
+        journey.append(make_row(seq, arm, x, reward=first, weight=light))
+        if seq % 3 == 0:
+            journey.append(make_row(seq, arm, x, previous_reward=first, previous_weight=light))
+            continue
+        journey.append(
+            make_row(
+                seq,
+                arm,
+                x,
+                reward=last,
+                weight=heavy,
+                previous_reward=first,
+                previous_weight=light,
+            )
+        )
+        final.append(make_row(seq, arm, x, reward=last, weight=heavy))
+    one, other = folded(PROBLEM, policy, journey), folded(PROBLEM, policy, final)
+    for z in rng.normal(size=(20, 5)):
+        beliefs, twin = policy.beliefs(one.policy, z), policy.beliefs(other.policy, z)
+        np.testing.assert_allclose(beliefs.mean, twin.mean, atol=1e-9)
+        np.testing.assert_allclose(beliefs.sd, twin.sd, atol=1e-9)
+
+
+def test_a_row_of_half_the_weight_counts_half_in_fold_and_refit() -> None:
+    rows = [replace(row, weight=0.5) for row in make_rows(PROBLEM, 90)]
+    state = folded(PROBLEM, POLICY, rows)
+    assert [arm.sums.weight for arm in state.policy.arms] == [15.0, 15.0, 15.0]
+    fitted = refit(PROBLEM, POLICY, state, log_rows(PROBLEM, rows))
+    assert [arm.sums.weight for arm in fitted.policy.arms] == [15.0, 15.0, 15.0]
+    # Only what was said of quality is less precise: bills are bills.
+    assert [arm.sums.weight for arm in fitted.effort.amount.arms] == [30.0, 30.0, 30.0]
+
+
 def test_credit_that_moves_to_the_model_that_answered_leaves_nothing_behind() -> None:
     moved = [
         make_row(0, "small", X, reward=0.9),

@@ -1,10 +1,14 @@
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit_router.config import RewardConfig
+from bandit_router.config import FeedbackKind, RewardConfig
 from bandit_router.errors import InvalidFeedback, UnknownMetric
-from bandit_router.rewards import combined, posted_value, scaled
+from bandit_router.rewards import combined as combined_reward
+from bandit_router.rewards import posted_value, scaled
+from bandit_router.types import Reward
 
 REWARDS = {
     "thumbs": RewardConfig(type="boolean", weight=1.0),
@@ -12,6 +16,11 @@ REWARDS = {
     "stars": RewardConfig(range=(1.0, 5.0), weight=3.0),
     "edits": RewardConfig(range=(0.0, 20.0), optimize="min", weight=2.0),
 }
+
+
+def combined(values: Mapping[str, float]) -> float | None:
+    reward = combined_reward(values, REWARDS)
+    return None if reward is None else reward.value
 
 
 @pytest.mark.parametrize(
@@ -67,18 +76,86 @@ def test_an_unknown_metric_lists_the_known_ones() -> None:
 
 def test_metrics_combine_by_weight_over_those_present() -> None:
     # (1 · 1 + 3 · 0.5 + 2 · 0.25) / 6
-    assert combined({"thumbs": 1.0, "stars": 3.0, "edits": 15.0}, REWARDS) == pytest.approx(0.5)
+    assert combined({"thumbs": 1.0, "stars": 3.0, "edits": 15.0}) == pytest.approx(0.5)
     # (1 · 0 + 3 · 1) / 4
-    assert combined({"thumbs": 0.0, "stars": 5.0}, REWARDS) == pytest.approx(0.75)
+    assert combined({"thumbs": 0.0, "stars": 5.0}) == pytest.approx(0.75)
 
 
 def test_nothing_known_is_no_reward_rather_than_zero() -> None:
-    assert combined({}, REWARDS) is None
-    assert combined({"dropped_metric": 1.0}, REWARDS) is None
+    assert combined({}) is None
+    assert combined({"dropped_metric": 1.0}) is None
 
 
 def test_stored_values_beyond_a_narrowed_range_count_as_its_end() -> None:
-    assert combined({"stars": 9.0}, REWARDS) == 1.0
+    assert combined({"stars": 9.0}) == 1.0
+
+
+def test_a_row_weighs_what_its_signals_tell() -> None:
+    declared = {
+        "thumbs": RewardConfig(type="boolean"),
+        "judge": RewardConfig(kind=FeedbackKind.JUDGE),
+        "score": RewardConfig(),
+        "retry": RewardConfig(type="boolean", kind=FeedbackKind.IMPLICIT, optimize="min"),
+    }
+
+    def weight(**values: float) -> float:
+        reward = combined_reward(values, declared)
+        assert reward is not None
+        return reward.weight
+
+    assert weight(score=0.5) == 1.0
+    alone = [weight(score=0.5), weight(judge=0.5), weight(thumbs=1.0), weight(retry=1.0)]
+    assert alone == sorted(alone, reverse=True)
+    # (0.05 + 0.01) / (0.05 + 0.17)
+    assert weight(thumbs=1.0) == pytest.approx(0.06 / 0.22)
+    # The mean of a judge and a score has variance (0.03 + 0.01) / 4.
+    assert weight(judge=0.5, score=0.5) == pytest.approx(0.06 / 0.06)
+    assert weight(thumbs=1.0, retry=0.0) > weight(thumbs=1.0)
+
+
+def test_a_lone_kind_of_feedback_counts_fully() -> None:
+    reward = combined_reward({"thumbs": 1.0}, {"thumbs": RewardConfig(type="boolean")})
+    assert reward == Reward(1.0, 1.0)
+
+
+def test_a_calibration_says_what_a_value_is_worth() -> None:
+    declared = {
+        "judge": RewardConfig(
+            kind=FeedbackKind.JUDGE, calibration=((0.0, 0.1), (0.5, 0.2), (1.0, 0.9))
+        ),
+        "retry": RewardConfig(
+            type="boolean",
+            kind=FeedbackKind.IMPLICIT,
+            optimize="min",
+            calibration=((0, 0.3), (1, 0.8)),
+        ),
+    }
+    for value, reward in ((0.0, 0.1), (0.25, 0.15), (0.5, 0.2), (0.75, 0.55), (1.0, 0.9)):
+        assert scaled("judge", value, declared) == pytest.approx(reward)
+    assert scaled("retry", True, declared) == pytest.approx(0.3)
+    assert scaled("retry", False, declared) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    "points", [((0.0, 0.2),), ((0.5, 0.1), (0.5, 0.2)), ((0.0, 0.9), (1.0, 0.1))]
+)
+def test_a_calibration_that_does_not_rise_is_refused(
+    points: tuple[tuple[float, float], ...],
+) -> None:
+    with pytest.raises(ValueError, match="two points or more that rise"):
+        RewardConfig(calibration=points)
+
+
+def test_a_source_half_believed_counts_half() -> None:
+    values = {"thumbs": 1.0, "stars": 3.0}
+    half = combined_reward(values, REWARDS, {"thumbs": 0.5, "stars": 0.5})
+    whole = combined_reward(values, REWARDS)
+    assert whole is not None
+    assert half is not None
+    assert half.value == pytest.approx(whole.value)
+    assert half.weight == pytest.approx(0.5 * whole.weight)
+    assert combined_reward(values, REWARDS, {"thumbs": 0.0, "stars": 1.0}) is not None
+    assert combined_reward({"thumbs": 1.0}, REWARDS, {"thumbs": 0.0}) is None
 
 
 @given(
@@ -87,6 +164,6 @@ def test_stored_values_beyond_a_narrowed_range_count_as_its_end() -> None:
     )
 )
 def test_a_combined_reward_stays_in_the_unit_interval(values: dict[str, float]) -> None:
-    reward = combined(values, REWARDS)
+    reward = combined(values)
     assert (reward is None) == (not values)
     assert reward is None or 0.0 <= reward <= 1.0

@@ -1,0 +1,74 @@
+"""Models that come and go: the learned state for another list of arms.
+
+An arm that stays keeps everything it has, to the bit. A new version of a model starts from what
+is known of the one before, weakened so that its own feedback soon decides; any other newcomer
+starts from the prior. An arm that goes takes only its own rows with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bandit_router import effort
+from bandit_router.learning import (
+    LearnedState,
+    Problem,
+    inherited_share,
+    with_solved_price,
+)
+from bandit_router.policies.base import Policy
+from bandit_router.types import BoolArray, FloatArray, IntArray
+
+
+def with_arms(policy: Policy[Any], state: LearnedState, old: Problem, new: Problem) -> LearnedState:
+    """What was learned under ``old``, for the arms of ``new``; by name, in any order.
+
+    Features and extractor must be the same. λ is solved anew, since the frontier is another.
+    """
+    origin, inherits = origins(old.arms, new)
+    same_unit = np.array(
+        [
+            k < 0 or old.prices.metered[k] == new.prices.metered[i]
+            for i, k in enumerate(origin.tolist())
+        ]
+    )
+    stays = (origin >= 0) & ~inherits
+    carried = replace(
+        state,
+        policy=policy.carried(state.policy, origin, _shares(origin, inherits, state.rewards)),
+        effort=effort.carried(
+            state.effort,
+            origin,
+            _shares(origin, inherits, state.pulls),
+            new.typical_amount,
+            same_unit,
+        ),
+        pulls=np.where(stays, state.pulls[origin], 0.0),
+        rewards=np.where(stays, state.rewards[origin], 0.0),
+    )
+    return with_solved_price(new, policy, carried)
+
+
+def origins(old: tuple[str, ...], new: Problem) -> tuple[IntArray, BoolArray]:
+    """(K',) index of the old arm that each new one continues, -1 for none, and (K',) whether
+    it does so as a new version."""
+    place = {name: k for k, name in enumerate(old)}
+    origin = np.array([place.get(name, -1) for name in new.arms], dtype=np.int64)
+    before = np.array(
+        [place.get(name, -1) for name in new.predecessors or ("",) * len(new.arms)],
+        dtype=np.int64,
+    )
+    inherits = (origin < 0) & (before >= 0)
+    return np.where(inherits, before, origin), inherits
+
+
+def _shares(origin: IntArray, inherits: BoolArray, rows: FloatArray) -> FloatArray:
+    return np.array(
+        [
+            inherited_share(float(rows[k])) if new_version else 1.0
+            for k, new_version in zip(origin.tolist(), inherits.tolist(), strict=True)
+        ]
+    )
