@@ -12,6 +12,7 @@ from bandit_router.cooldowns import Cooldowns
 from bandit_router.errors import ProviderError
 from bandit_router.prices import cost_of, estimate_input_tokens
 from bandit_router.protocols import Clock, StreamPiece, Usage
+from bandit_router.request_text import messages_of
 from bandit_router.types import Attempt, AttemptStatus, Outcome
 
 
@@ -118,9 +119,8 @@ class OpenAttempt:
         upstream had not said. None where nothing was answered."""
         if self._usage is not None or self._pieces == 0:
             return self._usage
-        messages = self._body.get("messages")
         return Usage(
-            input_tokens=estimate_input_tokens(messages if isinstance(messages, list) else ()),
+            input_tokens=estimate_input_tokens(messages_of(self._body)),
             output_tokens=self._pieces,
         )
 

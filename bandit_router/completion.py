@@ -21,7 +21,7 @@ from bandit_router.errors import (
 )
 from bandit_router.open_stream import OpenStream, close_pieces
 from bandit_router.protocols import Answer, Clock, ModelCall, Provider
-from bandit_router.types import Attempt, AttemptStatus, Outcome
+from bandit_router.types import Attempt, AttemptStatus, Operation, Outcome
 
 ROUTER_FIELDS = frozenset({"models", "router"})
 # What is kept of the deadline for the last resort when the models before it hang.
@@ -79,6 +79,7 @@ class FallbackChain:
         *,
         decision_id: UUID,
         context: Mapping[str, str],
+        operation: Operation = Operation.CHAT,
         log: AttemptLog | None = None,
         deadline_s: float | None = None,
     ) -> Completed:
@@ -96,7 +97,9 @@ class FallbackChain:
             attempt.succeed(answer.usage)
             return answer
 
-        answer = await self._run(names, body, context, log, deadline_s, call_once, stream=False)
+        answer = await self._run(
+            names, body, context, operation, log, deadline_s, call_once, stream=False
+        )
         return Completed(answer=answer, outcome=log.outcome(), attempts=log.attempts)
 
     async def open_stream(
@@ -106,6 +109,7 @@ class FallbackChain:
         *,
         decision_id: UUID,
         context: Mapping[str, str],
+        operation: Operation = Operation.CHAT,
         log: AttemptLog | None = None,
         deadline_s: float | None = None,
     ) -> OpenStream:
@@ -134,7 +138,9 @@ class FallbackChain:
             attempt.see(first)
             return OpenStream(first, pieces, attempt, log)
 
-        return await self._run(names, body, context, log, deadline_s, call_once, stream=True)
+        return await self._run(
+            names, body, context, operation, log, deadline_s, call_once, stream=True
+        )
 
     def new_log(self, decision_id: UUID) -> AttemptLog:
         """An empty log for one decision."""
@@ -145,6 +151,7 @@ class FallbackChain:
         names: Sequence[str],
         body: Mapping[str, Any],
         context: Mapping[str, str],
+        operation: Operation,
         log: AttemptLog,
         deadline_s: float | None,
         call_once: Callable[[Provider, ModelCall, OpenAttempt], Awaitable[Result]],
@@ -167,7 +174,7 @@ class FallbackChain:
                 # Once a stream has begun nothing follows it, so nothing is kept for later.
                 attempt_s = min(self._config.attempt_timeout_s, remaining_s)
                 whole_s = remaining_s + keep_s if stream else attempt_s
-                call = self._call(sent, context, attempt_s, whole_s)
+                call = self._call(sent, context, operation, attempt_s, whole_s)
                 try:
                     return await call_once(self._providers[model.name], call, attempt)
                 except TimeoutError:
@@ -210,6 +217,7 @@ class FallbackChain:
         self,
         body: Mapping[str, Any],
         context: Mapping[str, str],
+        operation: Operation,
         begin_within_s: float,
         end_within_s: float,
     ) -> ModelCall:
@@ -219,6 +227,7 @@ class FallbackChain:
             first_token_timeout_s=min(self._config.first_token_timeout_s, begin_within_s),
             idle_timeout_s=min(self._config.idle_timeout_s, end_within_s),
             context=context,
+            operation=operation,
         )
 
     def _wait_s(self, failure: ProviderError, retry: int) -> float | None:

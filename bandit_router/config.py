@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from bandit_router.types import Tier
+from bandit_router.types import GENERATING, Operation, Tier
 
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][\w./:@+-]*$")]
 MetricName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z][\w.-]*$")]
@@ -34,6 +34,7 @@ class Capability(StrEnum):
     TOOLS = "tools"
     VISION = "vision"
     JSON_MODE = "json_mode"
+    AUDIO = "audio"
 
 
 class ModelConfig(Section):
@@ -43,6 +44,7 @@ class ModelConfig(Section):
     api_key_env: the environment variable that holds the key; keys never stand in the file.
     usd_per_hour: running cost of a local model, booked by the second of its latency.
     last_resort: never chosen by the policy; ends every chain and ignores cool-downs.
+    serves: what it may be asked for; a model that embeds serves ``embeddings`` only.
     tier: how strong you take it to be, a first guess that feedback corrects.
     successor_of: the model that this one is a new version of, configured still or not; what is
     known of that one is its first guess, weakened.
@@ -59,6 +61,7 @@ class ModelConfig(Section):
     usd_per_hour: Dollars = 0.0
     context_window_tokens: Annotated[int, Field(gt=0)] = 128_000
     capabilities: frozenset[Capability] = frozenset()
+    serves: Annotated[frozenset[Operation], Field(min_length=1)] = frozenset({Operation.CHAT})
     tier: Tier | None = None
     successor_of: Name | None = None
     local: bool = False
@@ -83,7 +86,17 @@ class ModelConfig(Section):
                 f"model '{self.name}' is last_resort but not local: the last link must work "
                 "without the network; set local = true or drop last_resort"
             )
+        if self.provider is ProviderKind.REPLAYED and self.serves != {Operation.CHAT}:
+            raise ValueError(
+                f"model '{self.name}' replays recorded chats and serves nothing else; leave "
+                "serves out"
+            )
         return self
+
+    @property
+    def generates(self) -> bool:
+        """Whether it writes text, so that the policy may choose it."""
+        return bool(self.serves & GENERATING)
 
     @property
     def served_as(self) -> str:
@@ -268,8 +281,10 @@ class RouterConfig(Section):
             raise ValueError(f"model names must be unique; doubled: {', '.join(doubled)}")
         if "auto" in names:
             raise ValueError("'auto' asks the router to choose; name the model otherwise")
-        if not any(not model.last_resort for model in self.models):
-            raise ValueError("every model is last_resort: the policy has nothing to choose from")
+        if not self.routable:
+            raise ValueError(
+                "every model is last_resort or only embeds: the policy has nothing to choose from"
+            )
         if not self.rewards:
             raise ValueError("declare at least one [rewards.<metric>] table: nothing to learn from")
         if self.policy.name == "fixed" and self.policy.model not in names:
@@ -280,8 +295,9 @@ class RouterConfig(Section):
 
     @property
     def routable(self) -> tuple[ModelConfig, ...]:
-        """The arms, in file order: every model that is not the last resort."""
-        return tuple(model for model in self.models if not model.last_resort)
+        """What the policy chooses among, in file order: every model that writes text and is
+        not the last resort."""
+        return tuple(m for m in self.models if m.generates and not m.last_resort)
 
     @property
     def last_resorts(self) -> tuple[ModelConfig, ...]:

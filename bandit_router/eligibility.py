@@ -8,7 +8,7 @@ import numpy as np
 
 from bandit_router.config import ModelConfig
 from bandit_router.errors import NoEligibleModel, UnknownModel
-from bandit_router.types import BoolArray, MaskReason, RoutingRequest, Tier
+from bandit_router.types import BoolArray, MaskReason, Operation, RoutingRequest, Tier
 
 # Room kept for the answer where the caller does not say how long it may be.
 DEFAULT_OUTPUT_TOKENS = 256
@@ -22,6 +22,22 @@ def check_known(names: Sequence[str], models: Sequence[ModelConfig], *, param: s
             raise UnknownModel(
                 f"no model '{name}'; this router has {', '.join(sorted(known))}, "
                 "or 'auto' to let it choose",
+                param=param,
+            )
+
+
+def check_serves(
+    names: Sequence[str], models: Sequence[ModelConfig], operation: Operation, *, param: str
+) -> None:
+    """Raise UnknownModel for the first of these configured names that does not serve the
+    operation."""
+    serving = [model.name for model in models if operation in model.serves]
+    for name in names:
+        if name not in serving:
+            raise UnknownModel(
+                f"model '{name}' does not serve {operation.value}; "
+                + (f"those that do: {', '.join(serving)}" if serving else "no model here does")
+                + ' (the configuration\'s serves = ["…"] says which)',
                 param=param,
             )
 
@@ -63,6 +79,8 @@ def _hard_reason(
 ) -> MaskReason | None:
     if model.last_resort:
         return MaskReason.LAST_RESORT
+    if request.operation not in model.serves:
+        return MaskReason.OPERATION
     if model.paused:
         return MaskReason.PAUSED
     if request.candidates is not None and model.name not in request.candidates:

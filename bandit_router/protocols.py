@@ -14,6 +14,7 @@ from bandit_router.types import (
     FeatureArray,
     Feedback,
     Observation,
+    Operation,
     Outcome,
     RoutingRequest,
 )
@@ -54,7 +55,7 @@ class FeatureExtractor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
-    """One call to be made. body: the OpenAI chat body with ``model`` already rewritten.
+    """One call to be made. body: the operation's OpenAI body, ``model`` already rewritten.
 
     timeout_s: for the whole answer. first_token_timeout_s: until the first byte of a stream.
     idle_timeout_s: between two pieces of a stream. context: what a replayed model needs to
@@ -66,6 +67,7 @@ class ModelCall:
     first_token_timeout_s: float
     idle_timeout_s: float
     context: Mapping[str, str]
+    operation: Operation = Operation.CHAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +91,12 @@ class Answer:
 class StreamPiece:
     """One server-sent event's ``data`` payload, without framing; ``[DONE]`` is not handed on.
 
-    usage is set on the piece that carries it.
+    usage is set on the piece that carries it. event: the event's name, where it has one.
     """
 
     data: bytes
     usage: Usage | None = None
+    event: bytes = b""
 
 
 class Provider(Protocol):

@@ -14,7 +14,7 @@ from bandit_router.choice import draw, one_hot, uniform_for
 from bandit_router.config import ExplorationConfig, ModelConfig, RouterConfig
 from bandit_router.cooldowns import Cooldowns
 from bandit_router.effort import Prices
-from bandit_router.eligibility import check_known, eligible_models
+from bandit_router.eligibility import check_known, check_serves, eligible_models
 from bandit_router.errors import ConfigError
 from bandit_router.exploration import no_exploration
 from bandit_router.learning import LearnedState, Problem
@@ -28,6 +28,7 @@ from bandit_router.types import (
     FeatureArray,
     MaskReason,
     Mode,
+    Operation,
     RoutingRequest,
 )
 
@@ -55,7 +56,7 @@ def problem_of(config: RouterConfig, extractor: FeatureExtractor) -> Problem:
             output_usd=np.array([m.output_usd_per_million for m in config.models]) / 1e6,
             second_usd=np.array([m.usd_per_hour for m in config.models]) / 3600.0,
         ),
-        routable=np.array([not (m.last_resort or m.paused) for m in config.models]),
+        routable=np.array([m.generates and not (m.last_resort or m.paused) for m in config.models]),
         budget_usd=config.policy.budget_usd_per_request,
         value_of_second=config.policy.value_of_second,
         half_life_decisions=config.policy.half_life_decisions,
@@ -92,7 +93,7 @@ class Router:
             raise ConfigError("the problem's arms are not the configured models, in their order")
         self._models: tuple[ModelConfig, ...] = config.models
         self._exploration: ExplorationConfig = config.exploration
-        self._last_resorts = tuple(model.name for model in config.last_resorts)
+        self._last_resorts = config.last_resorts
         self._chain_length = config.fallback.max_models
         self._keep_prompts = config.store.keep_prompts
         self._extractor = extractor
@@ -124,6 +125,8 @@ class Router:
         if request.override is not None:
             check_known((request.override,), self._models, param="model")
             check_known(request.candidates or (), self._models, param="models")
+            check_serves((request.override,), self._models, request.operation, param="model")
+            check_serves(request.candidates or (), self._models, request.operation, param="models")
             eligible = np.ones(len(self._models), dtype=np.bool_)
             masked: dict[str, MaskReason] = {}
         else:
@@ -150,7 +153,7 @@ class Router:
         else:
             mode, pmf, exploration = Mode.POLICY, selection.pmf, selection.exploration
             arm = draw(pmf, uniform_for(decision_id, self._secret))
-            fallbacks = self._fallbacks(selection, eligible, arm)
+            fallbacks = self._fallbacks(selection, eligible, arm, request.operation)
         if not dry_run:
             looked = exploration.look_arm == arm
             cost_usd = float(selection.prediction.cost_usd[arm])
@@ -184,7 +187,9 @@ class Router:
     def _is_cooling(self, name: str) -> bool:
         return self._cooldowns.cooling(name) is not None
 
-    def _fallbacks(self, selection: Selection, eligible: BoolArray, arm: int) -> tuple[str, ...]:
+    def _fallbacks(
+        self, selection: Selection, eligible: BoolArray, arm: int, operation: Operation
+    ) -> tuple[str, ...]:
         """The other eligible models by utility, then reliability; last resorts at the end."""
         names = self._problem.arms
         others = [k for k in range(len(names)) if eligible[k] and k != arm]
@@ -195,4 +200,5 @@ class Router:
             )
         )
         kept = [names[k] for k in others[: self._chain_length - 1]]
-        return (*kept, *self._last_resorts)
+        last = (model.name for model in self._last_resorts if operation in model.serves)
+        return (*kept, *last)

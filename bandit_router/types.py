@@ -46,6 +46,21 @@ class MaskReason(StrEnum):
     TOO_DEAR = "too_dear"
     TOO_SLOW = "too_slow"
     RATE_LIMITED = "rate_limited"
+    OPERATION = "operation"
+
+
+class Operation(StrEnum):
+    """What is asked of a model: the last part of the path under ``/v1`` that it is asked at."""
+
+    CHAT = "chat"
+    COMPLETIONS = "completions"
+    RESPONSES = "responses"
+    EMBEDDINGS = "embeddings"
+
+
+# What the policy chooses models for. Vectors of different models cannot be compared, so
+# embeddings are only ever asked of a model that the caller names.
+GENERATING = frozenset({Operation.CHAT, Operation.COMPLETIONS, Operation.RESPONSES})
 
 
 class Tier(StrEnum):
@@ -94,7 +109,8 @@ class Controls:
 class RoutingRequest:
     """What the router may look at before any model is called.
 
-    messages: OpenAI chat messages, as they came. metadata: the caller's string labels
+    messages: OpenAI chat messages, as they came, or another operation's input in their form
+    (``request_text``). metadata: the caller's string labels
     (``task``, ``user_tier`` …). candidates: the caller's own list, in his order, or None.
     override: a model named outright, or None for ``auto``.
     """
@@ -110,6 +126,7 @@ class RoutingRequest:
     tenant: str = "default"
     session_id: str | None = None
     controls: Controls = Controls()
+    operation: Operation = Operation.CHAT
 
 
 @dataclass(frozen=True, slots=True)

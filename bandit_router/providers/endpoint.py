@@ -20,7 +20,7 @@ Connector = Callable[[], aiohttp.BaseConnector]
 
 
 class Endpoint:
-    """Posts JSON to one URL over pooled connections, opened at the first post.
+    """Posts JSON below one URL over pooled connections, opened at the first post.
 
     connector: builds an aiohttp connector inside the running loop, one that makes a new
     connection for every post.
@@ -33,7 +33,7 @@ class Endpoint:
         self._pools = connector is None
         self._session: aiohttp.ClientSession | None = None
 
-    async def post(self, payload: bytes, *, accept: str) -> aiohttp.ClientResponse:
+    async def post(self, path: str, payload: bytes, *, accept: str) -> aiohttp.ClientResponse:
         """The response as soon as its head is here; the caller releases it."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
@@ -49,7 +49,10 @@ class Endpoint:
             try:
                 # A redirect would carry the key to wherever the upstream points.
                 return await self._session.post(
-                    self._url, data=payload, headers={"Accept": accept}, allow_redirects=False
+                    self._url + path,
+                    data=payload,
+                    headers={"Accept": accept},
+                    allow_redirects=False,
                 )
             except aiohttp.ClientConnectorError:
                 raise

@@ -11,7 +11,8 @@ import orjson
 
 from bandit_router.config import ModelConfig
 from bandit_router.errors import ConfigError, ProviderError
-from bandit_router.protocols import Answer, Clock, ModelCall, StreamPiece, Usage
+from bandit_router.protocols import Answer, Clock, ModelCall, StreamPiece
+from bandit_router.providers.dialects import DIALECTS, Reading, StreamReader
 from bandit_router.providers.endpoint import Connector, Endpoint, drain, read_body
 from bandit_router.providers.failures import (
     failure_of_error_object,
@@ -20,7 +21,6 @@ from bandit_router.providers.failures import (
     timed_out,
 )
 from bandit_router.providers.sse import EventParser, EventTooLargeError, ServerSentEvent
-from bandit_router.providers.usage import usage_of, with_usage
 from bandit_router.types import AttemptStatus
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -51,11 +51,10 @@ def resolve_key(model: ModelConfig, environ: Mapping[str, str]) -> str | None:
 
 
 class OpenAICompatibleProvider:
-    """Calls POST {base_url}/chat/completions, whole or streamed.
+    """Calls POST {base_url}/chat/completions and its sisters, whole or streamed.
 
-    When streaming, usage is always asked for upstream; where the caller did not ask, the
-    usage-only chunk becomes a piece with data b"" and usage set, which the door must not
-    send on. connector: builds the aiohttp connector inside the running loop.
+    When streaming, usage is always asked for upstream (``dialects``). connector: builds the
+    aiohttp connector inside the running loop.
     """
 
     def __init__(
@@ -75,14 +74,17 @@ class OpenAICompatibleProvider:
         headers = {"Content-Type": "application/json"}
         if api_key is not None:
             headers["Authorization"] = f"Bearer {api_key}"
-        self._endpoint = Endpoint(url.rstrip("/") + "/chat/completions", headers, connector)
+        self._endpoint = Endpoint(url.rstrip("/"), headers, connector)
 
     async def complete(self, call: ModelCall) -> Answer:
         """The whole answer within call.timeout_s."""
+        dialect = DIALECTS[call.operation]
         payload = self._dump(call.body)
         try:
             async with asyncio.timeout(call.timeout_s):
-                response = await self._endpoint.post(payload, accept="application/json")
+                response = await self._endpoint.post(
+                    dialect.path, payload, accept="application/json"
+                )
                 try:
                     await self._check_status(response)
                     raw = await read_body(response, MAX_ANSWER_BYTES)
@@ -93,28 +95,32 @@ class OpenAICompatibleProvider:
         if raw is None:
             raise self._bad(f"its answer exceeds {MAX_ANSWER_BYTES} bytes", retry=False)
         body = self._object(raw, AttemptStatus.BAD_RESPONSE)
-        choices = body.get("choices")
-        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-            raise self._bad("its answer has no choices")
-        return Answer(body=body, usage=usage_of(body.get("usage")) or Usage())
+        lacks = dialect.lacks(body)
+        if lacks is not None:
+            raise self._bad(f"its answer has no {lacks}")
+        return Answer(body=body, usage=dialect.usage(body))
 
     async def stream(self, call: ModelCall) -> AsyncGenerator[StreamPiece, None]:
         """The answer piece by piece; the first within call.first_token_timeout_s.
 
         Raises ProviderError STREAM_BROKEN where the upstream closes without [DONE] and
-        without a finish_reason. Closing the iterator closes the connection.
+        without having finished. Closing the iterator closes the connection.
         """
-        body, keep_usage = with_usage(call.body)
+        dialect = DIALECTS[call.operation]
+        body, reader = dialect.streaming(call.body)
         payload = self._dump(body)
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + call.timeout_s
         limit_s, waited_for = min(call.first_token_timeout_s, call.timeout_s), "the first token"
         in_stream = finished = False
+        held: list[StreamPiece] = []
         parser = EventParser()
         first_by = loop.time() + limit_s
         try:
             async with asyncio.timeout_at(first_by):
-                response = await self._endpoint.post(payload, accept="text/event-stream")
+                response = await self._endpoint.post(
+                    dialect.path, payload, accept="text/event-stream"
+                )
         except (aiohttp.ClientError, OSError) as exception:
             raise self._failure(exception, waited_for, limit_s) from exception
         try:
@@ -130,10 +136,18 @@ class OpenAICompatibleProvider:
                     if event.data == DONE:
                         await drain(response)
                         return
-                    piece, finishes = self._piece(event, keep_usage=keep_usage)
-                    finished = finished or finishes
+                    reading = self._read(event, reader)
+                    finished = finished or reading.finishes
+                    held.append(reading.piece)
+                    if reading.early:
+                        continue
                     in_stream = True
-                    yield piece
+                    for piece in held:
+                        yield piece
+                    held.clear()
+                    if reading.ends:
+                        await drain(response)
+                        return
                 if not chunk:
                     break
                 if in_stream:
@@ -148,7 +162,7 @@ class OpenAICompatibleProvider:
             # Reuses the connection where the body is at its end, and closes it where not.
             response.release()
         if not finished:
-            raise self._broken("the stream ended without finish_reason or [DONE]")
+            raise self._broken("the stream ended before its answer did")
 
     async def close(self) -> None:
         """Close the connections; a later call opens new ones."""
@@ -197,19 +211,16 @@ class OpenAICompatibleProvider:
         self._object(raw or b"{}", AttemptStatus.BAD_RESPONSE)
         raise self._bad("it answered a streaming request with a whole JSON body", retry=False)
 
-    def _piece(self, event: ServerSentEvent, *, keep_usage: bool) -> tuple[StreamPiece, bool]:
-        """The piece, and whether it carries a finish_reason."""
+    def _read(self, event: ServerSentEvent, reader: StreamReader) -> Reading:
         chunk = self._object(event.data, AttemptStatus.STREAM_BROKEN)
         if event.name == b"error":
             raise failure_of_error_object(self._name, chunk, otherwise=AttemptStatus.STREAM_BROKEN)
-        usage = usage_of(chunk.get("usage"))
-        choices = chunk.get("choices")
-        if usage is not None and not choices and not keep_usage:
-            return StreamPiece(data=b"", usage=usage), False
-        finishes = isinstance(choices, list) and any(
-            isinstance(choice, dict) and choice.get("finish_reason") for choice in choices
-        )
-        return StreamPiece(data=event.data, usage=usage), finishes
+        reading = reader.read(event, chunk)
+        if reading.error is not None:
+            raise failure_of_error_object(
+                self._name, reading.error, otherwise=AttemptStatus.STREAM_BROKEN
+            )
+        return reading
 
     def _object(self, raw: bytes, status: AttemptStatus) -> dict[str, Any]:
         try:

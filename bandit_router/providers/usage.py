@@ -12,13 +12,14 @@ from bandit_router.protocols import Usage
 def usage_of(usage: object) -> Usage | None:
     """Usage from an OpenAI ``usage`` object, ``cost`` (OpenRouter's, in dollars) included.
 
+    Responses say input and output where the older operations say prompt and completion.
     Counts that are not natural numbers, and costs that are not finite dollars, are unknown.
     """
     if not isinstance(usage, dict):
         return None
     return Usage(
-        input_tokens=_count(usage.get("prompt_tokens")),
-        output_tokens=_count(usage.get("completion_tokens")),
+        input_tokens=_count(usage.get("prompt_tokens", usage.get("input_tokens"))),
+        output_tokens=_count(usage.get("completion_tokens", usage.get("output_tokens"))),
         cost_usd=_dollars(usage.get("cost")),
     )
 

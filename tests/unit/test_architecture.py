@@ -51,6 +51,7 @@ FLOOR_OF = {
     "bandit_router.policies": Floor.MATHEMATICS,
     "bandit_router.posterior": Floor.MATHEMATICS,
     "bandit_router.prices": Floor.MATHEMATICS,
+    "bandit_router.request_text": Floor.MATHEMATICS,
     "bandit_router.rewards": Floor.MATHEMATICS,
     "bandit_router.roster": Floor.MATHEMATICS,
     "bandit_router.selection": Floor.MATHEMATICS,
