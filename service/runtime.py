@@ -26,6 +26,7 @@ from bandit_router.providers.replayed import FaultPlan
 from bandit_router.router import Router, Serving, policy_of, problem_of
 from bandit_router.store import migrate
 from bandit_router.store.api_keys import ApiKeys
+from bandit_router.store.decision_list import DecisionList
 from bandit_router.store.decision_log import PostgresDecisionLog
 from bandit_router.store.embedded import EmbeddedPostgres
 from bandit_router.store.engine import check_server, make_engine, shown
@@ -36,6 +37,7 @@ from bandit_router.store.learner_store import SNAPSHOTS_CHANNEL, PostgresLearner
 from bandit_router.store.models_table import upsert_models
 from bandit_router.store.notifications import Notifications
 from bandit_router.store.partitions import ensure_partitions
+from bandit_router.store.prediction_log import PredictionLog
 from bandit_router.store.reward_log import REWARDS_CHANNEL
 from bandit_router.types import Decision, RoutingRequest
 from service.books import Books
@@ -61,6 +63,9 @@ class Runtime:
     learner_task: LearnerTask
     learner_store: PostgresLearnerStore
     inspection: InspectionStore
+    decision_list: DecisionList
+    predictions: PredictionLog
+    keys: ApiKeys
     decision_log: PostgresDecisionLog
     feedback: PostgresFeedbackStore
     books: Books
@@ -115,14 +120,18 @@ class Runtime:
         """A decision id for this moment."""
         return uuid7(self.clock.now(), int.from_bytes(self._random_bytes(ID_BYTES), "big"))
 
-    async def decide(self, request: RoutingRequest) -> Decision:
-        """Choose a model for a request, and put it under a new id."""
+    async def decide(self, request: RoutingRequest, *, dry_run: bool = False) -> Decision:
+        """Choose a model for a request, and put it under a new id. dry_run: leave no trace."""
         features = None
         if self.config.features.text == "minilm":
             # Tens of milliseconds of arithmetic would stop every other request.
             features = await asyncio.to_thread(self.extractor.extract, request)
         return self.router.decide(
-            request, decision_id=self.new_id(), now=self.clock.now(), features=features
+            request,
+            decision_id=self.new_id(),
+            now=self.clock.now(),
+            dry_run=dry_run,
+            features=features,
         )
 
     async def _start(self) -> None:
@@ -151,8 +160,11 @@ class Runtime:
         await upsert_models(self.engine, config.models)
         self.inspection = InspectionStore(self.engine)
         self.learner_store = PostgresLearnerStore(self.engine)
+        self.decision_list = DecisionList(self.engine)
+        self.predictions = PredictionLog(self.engine)
+        self.keys = ApiKeys(self.engine, self._random_bytes)
         self.doorkeeper = Doorkeeper(
-            ApiKeys(self.engine, self._random_bytes),
+            self.keys,
             self.clock,
             require_api_key=config.server.require_api_key,
         )

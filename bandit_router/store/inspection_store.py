@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bandit_router.store.engine import store_errors
-from bandit_router.store.partitions import id_lower_bound
+from bandit_router.store.partitions import ID_SLACK, id_lower_bound
 from bandit_router.store.rows import attempt_from_row, decision_from_row, outcome_from_row
 from bandit_router.store.tables import attempts, decisions, feedback, outcomes, rewards
 from bandit_router.types import Attempt, Decision, Feedback, Outcome
@@ -89,8 +89,6 @@ class SnapshotSummary:
 
 
 # Ids rise with time: the bound on id leaves whole days out, the one on created_at is exact.
-# The slack covers an id made a little before, or by another clock than, its created_at.
-ID_SLACK = timedelta(hours=1)
 SINCE = "d.id >= :low AND d.created_at >= :since"
 PULLS = text(
     f"""

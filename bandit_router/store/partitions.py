@@ -12,6 +12,8 @@ from bandit_router.store.engine import store_errors
 
 DEFAULT_PARTITION = "decisions_default"
 PARTITION_PREFIX = "decisions_p"
+# How far an id may lie from its created_at: made a little before, or by another clock.
+ID_SLACK = timedelta(hours=1)
 PARTITION_LOCK = 0x62616E64_70617274  # "bandpart"
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from service.admin.beliefs import belief_routes
 from service.admin.decisions import decision_routes
+from service.admin.keys import key_routes
 from service.admin.models import model_routes
 from service.admin.policies import policy_routes
 from service.admin.snapshots import snapshot_routes
@@ -16,6 +18,13 @@ __all__ = ["admin_routes"]
 def admin_routes(runtime: Runtime) -> APIRouter:
     """Every door for operators."""
     routes = APIRouter()
-    for part in (policy_routes, decision_routes, snapshot_routes, model_routes):
+    for part in (
+        policy_routes,
+        belief_routes,
+        decision_routes,
+        snapshot_routes,
+        model_routes,
+        key_routes,
+    ):
         routes.include_router(part(runtime))
     return routes

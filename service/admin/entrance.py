@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Depends
 from starlette.requests import Request
 
+from bandit_router.errors import InvalidRequest
 from bandit_router.store.api_keys import Principal, Scope
 from service.errors import Refused
 from service.runtime import Runtime
@@ -66,9 +67,15 @@ def tenant_of(request: Request) -> str | None:
 
 
 def _doors(theme: str, admitted: Any) -> APIRouter:
+    async def without_nul(request: Request) -> None:
+        # Postgres has no text with NUL in it: such a name fits nothing, and is a mistake.
+        for name, value in (*request.path_params.items(), *request.query_params.items()):
+            if "\0" in str(value):
+                raise InvalidRequest(f"{name} holds a NUL character; leave it out", param=name)
+
     return APIRouter(
         prefix="/admin",
         tags=[f"admin: {theme}"],
-        dependencies=[Depends(admitted)],
+        dependencies=[Depends(admitted), Depends(without_nul)],
         responses=REFUSALS,
     )

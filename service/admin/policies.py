@@ -8,11 +8,11 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from bandit_router import inspection, snapshot
-from bandit_router.errors import ConfigError, SnapshotError
+from bandit_router.errors import SnapshotError
 from bandit_router.learning import LearnedState
 from bandit_router.policies import Policy
-from bandit_router.router import policy_of
 from service.admin.entrance import operator_doors
+from service.admin.snapshots import policy_named
 from service.answers import json_response
 from service.errors import Refused
 from service.runtime import Runtime
@@ -69,11 +69,10 @@ async def _policy(runtime: Runtime, name: str) -> tuple[Policy[Any], int, Learne
     record = await runtime.learner_store.latest_snapshot(name)
     if record is None:
         raise _no_policy(f"no policy '{name}' serves or has snapshots; GET /admin/policies lists")
-    section = runtime.config.policy.model_copy(update={"name": name})
+    policy = policy_named(runtime, name)
     try:
-        policy = policy_of(runtime.config.model_copy(update={"policy": section}))
         state = snapshot.from_bytes(runtime.problem, policy, record.payload)
-    except (ConfigError, SnapshotError) as error:
+    except SnapshotError as error:
         raise _no_policy(f"the snapshots of policy '{name}' cannot be shown: {error}") from error
     return policy, record.version, state
 
