@@ -15,6 +15,7 @@ from bandit_router.cli_inputs import ConfigOption, UrlOption, config_path, datab
 from bandit_router.cli_keys import keys
 from bandit_router.errors import RouterError
 from simulations.benchmark_command import benchmark
+from simulations.offline_commands import offline
 
 EXIT_PROBLEM = 2
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(keys)
 app.add_typer(benchmark)
+app.add_typer(offline)
 
 
 def main() -> None:
@@ -251,6 +253,14 @@ def simulate(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes; by default one per core.")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page that holds all it shows."),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", metavar="FOLDER", help="Write the plots as PNG and SVG."),
+    ] = None,
 ) -> None:
     """Replay recorded outcomes of several models: what would a policy have earned, and spent?
 
@@ -271,6 +281,8 @@ def simulate(
         feature_set=feature_set,
         metadata=_listed(metadata),
         jobs=jobs,
+        html_path=html,
+        images_folder=images,
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from simulations.logs.files import Kind, expect
 from simulations.matrix import read_matrix
 from simulations.progress import stages
 from simulations.simulate import Summary, make_study, run_study
@@ -29,8 +30,11 @@ def simulate_command(
     feature_set: str,
     metadata: Sequence[str],
     jobs: int | None,
+    html_path: Path | None = None,
+    images_folder: Path | None = None,
 ) -> None:
     """Run the study, print its table and write its JSON. Raises RouterError with the remedy."""
+    expect(data, Kind.MATRIX)
     matrix = read_matrix(data, models)
     with stages() as (on_stage, on_step):
         on_stage("reading prompts", len(matrix.prompts))
@@ -50,6 +54,12 @@ def simulate_command(
     if json_path is not None:
         json_path.write_text(json.dumps(summary.as_json(), indent=2) + "\n")
     print_summary(summary, Console())
+    if html_path is not None or images_folder is not None:
+        # Plotting is slow to load, and most runs do not need it.
+        from simulations.report import write_files
+        from simulations.simulate_report import simulation_content
+
+        write_files(simulation_content(study, summary), html_path, images_folder)
 
 
 def print_summary(summary: Summary, console: Console) -> None:

@@ -178,3 +178,22 @@ def matrix_from_frame(
         input_tokens=table("input_tokens"),
         output_tokens=table("output_tokens"),
     )
+
+
+def frame_of(matrix: OutcomeMatrix) -> pl.DataFrame:
+    """The matrix in the long form that ``read_matrix`` takes; unknown outcomes are left out."""
+    count, arms = matrix.quality.shape
+    long = {
+        "prompt_id": np.repeat(matrix.prompt_ids, arms),
+        "prompt": np.repeat(matrix.prompts, arms),
+        "category": np.repeat(matrix.category, arms),
+        "split": np.repeat(matrix.split, arms),
+        "model": np.tile(matrix.models, count),
+        "quality": matrix.quality.ravel(),
+        "cost_usd": matrix.cost_usd.ravel(),
+        "latency_ms": 1000.0 * matrix.latency_s.ravel(),
+        "input_tokens": matrix.input_tokens.ravel(),
+        "output_tokens": matrix.output_tokens.ravel(),
+    }
+    frame = pl.DataFrame(long).with_columns(pl.selectors.float().fill_nan(None))
+    return frame.filter(pl.col("quality").is_not_null())

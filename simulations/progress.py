@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-Stages = tuple[Callable[[str, int], None], Callable[[], None]]
+Stages = tuple[Callable[[str, int], None], Callable[..., None]]
 
 
 @contextmanager
 def stages() -> Iterator[Stages]:
-    """Two functions: begin a stage by name and number of steps, and advance it by one."""
+    """Two functions: begin a stage by name and number of steps, and advance it (by one)."""
     errors = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"),
@@ -27,7 +27,7 @@ def stages() -> Iterator[Stages]:
         def on_stage(name: str, total: int) -> None:
             progress.add_task(name, total=total)
 
-        def on_step() -> None:
-            progress.advance(progress.task_ids[-1])
+        def on_step(steps: int = 1) -> None:
+            progress.advance(progress.task_ids[-1], steps)
 
         yield on_stage, on_step

@@ -49,12 +49,15 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class SeedResult:
-    """One replay's scored part. shares: (K,)."""
+    """One replay's scored part. shares: (K,). row, arm: (n,) what was chosen for which prompt,
+    one request after the other."""
 
     seed: int
     reward: float
     cost_usd: float
     shares: FloatArray
+    row: IntArray
+    arm: IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +257,8 @@ def run_seed(study: Study, seed: int) -> SeedResult:
         reward=float(trace.reward[scored].mean()),
         cost_usd=mean_of_known(trace.cost_usd[scored]),
         shares=counts / counts.sum(),
+        row=trace.row[scored],
+        arm=trace.arm[scored],
     )
 
 
