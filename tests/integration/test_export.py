@@ -9,16 +9,15 @@ import numpy as np
 import polars as pl
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
+from store_samples import NOON, make_decision, make_outcome
 
 from bandit_router.cli import run
-from bandit_router.config import RewardConfig
 from bandit_router.errors import DataError
 from bandit_router.store.decision_log import PostgresDecisionLog
 from bandit_router.store.feedback_store import PostgresFeedbackStore
-from bandit_router.types import Feedback, Mode
-from simulations.logs.export import moment
+from bandit_router.types import Feedback, Mode, Reward
+from simulations.logs.export import export_pages, join_pieces, moment
 from simulations.logs.files import read_traffic
-from tests.store_samples import NOON, make_decision, make_outcome
 
 NOW = datetime(2026, 3, 8, tzinfo=UTC)
 
@@ -39,20 +38,20 @@ async def fill(engine: AsyncEngine, count: int) -> None:
         for i, decision in enumerate(decisions):
             if i % 3:
                 await log.record_outcome(make_outcome(decision), [])
-    feedback = PostgresFeedbackStore(engine, {"quality": RewardConfig()})
-    for value in (0.2, 0.75):
-        for decision in decisions[::3]:
-            await feedback.record_feedback(
-                Feedback(decision.id, "quality", value, NOON + timedelta(hours=2))
-            )
+    async with PostgresFeedbackStore(
+        engine, lambda values: Reward(values["quality"], 1.0)
+    ) as feedback:
+        for value in (0.2, 0.75):
+            for decision in decisions[::3]:
+                await feedback.record_feedback(
+                    Feedback(decision.id, "quality", value, NOON + timedelta(hours=2))
+                )
 
 
 @pytest.mark.asyncio
 async def test_pages_carry_every_decision_once_with_its_last_reward(
     engine: AsyncEngine, store_url: str, tmp_path: Path
 ) -> None:
-    from simulations.logs.export import export_pages, join_pieces
-
     await fill(engine, 31)
     seen: list[int] = []
     written = await export_pages(
@@ -79,8 +78,6 @@ async def test_pages_carry_every_decision_once_with_its_last_reward(
 async def test_a_span_of_time_and_a_tenant_narrow_the_export(
     engine: AsyncEngine, store_url: str, tmp_path: Path
 ) -> None:
-    from simulations.logs.export import export_pages
-
     await fill(engine, 12)
     since, until = NOON + timedelta(minutes=3), NOON + timedelta(minutes=9)
     written = await export_pages(store_url, tmp_path, since=since, until=until, tenant="acme")
