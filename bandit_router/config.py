@@ -191,6 +191,19 @@ class RewardConfig(Section):
         return KIND_VARIANCE[self.kind or FeedbackKind(self.type)]
 
 
+class FeedbackConfig(Section):
+    """``[feedback]``: how far one source of signals, which is one API key, is believed.
+
+    source_share: most of an arm's evidence that a source may be while others speak of the arm
+    too; the source with the most signals is not bounded. quarantine: whether a source that says
+    otherwise than the others is set aside. trusted: sources that neither applies to.
+    """
+
+    source_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    quarantine: bool = True
+    trusted: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
+
+
 class ExplorationConfig(Section):
     """``[exploration]``: how much is tried that the policy would not choose.
 
@@ -267,6 +280,7 @@ class RouterConfig(Section):
     rewards: dict[MetricName, RewardConfig] = Field(
         default_factory=lambda: {"quality": RewardConfig()}
     )
+    feedback: FeedbackConfig = FeedbackConfig()
     exploration: ExplorationConfig = ExplorationConfig()
     fallback: FallbackConfig = FallbackConfig()
     store: StoreConfig = StoreConfig()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from bandit_router.types import (
     Operation,
     Outcome,
     RoutingRequest,
+    Tally,
 )
 
 
@@ -154,6 +155,43 @@ class FeedbackReceipt:
     feedback_id: int | None
     state: str
     reward: float | None
+
+
+# Of a source's signals of one metric on one arm.
+SourceKey = tuple[str, str, str]
+
+
+class SourceLedger(Protocol):
+    """How far the sources of feedback are believed, as their signals come in.
+
+    enter: one more signal (count 1), or one less (count −1), of a residual: reward − predicted
+    quality. believed: within [0, 1], 0 for one in quarantine. changes: what was entered since
+    it was opened. verdicts: sources that it set aside since then, with the reason.
+    """
+
+    changes: dict[SourceKey, Tally]
+    verdicts: dict[str, str]
+
+    def enter(self, key: SourceKey, residual: float, count: float = 1.0) -> None: ...
+    def believed(self, source: str, arm: str) -> float: ...
+
+
+class OpenLedger(Protocol):
+    """Opens a ledger at what is known so far.
+
+    own: of the sources in question. totals: per metric and arm, over all that are believed.
+    counts: signals per source, of at least those in question and the one with the most.
+    quarantined, trusted: by earlier verdicts.
+    """
+
+    def __call__(
+        self,
+        own: Mapping[SourceKey, Tally],
+        totals: Mapping[tuple[str, str], Tally],
+        counts: Mapping[str, float],
+        quarantined: Collection[str],
+        trusted: Collection[str],
+    ) -> SourceLedger: ...
 
 
 class FeedbackStore(Protocol):

@@ -61,35 +61,28 @@ def scaled(metric: str, value: object, rewards: Rewards) -> float:
     return _scale(number, rewards[metric])
 
 
-def combined(
-    values: Mapping[str, float], rewards: Rewards, trust: Mapping[str, float] | None = None
-) -> Reward | None:
+def combined(values: Mapping[str, float], rewards: Rewards) -> Reward | None:
     """One reward from a decision's last values: the weighted mean over the metrics present.
 
     Its weight is how precise that mean is, beside one signal of the most precise metric that is
     declared: a thumb alone counts less than a score, both together more than either.
-    trust: per metric, how far its source is believed, 1 by default; a source half believed
-    counts half.
     None when none is present. Values were checked when they were posted; where the
     configuration changed since, a metric no longer declared is left out and a value beyond a
     narrowed range counts as its end.
     """
-    total = weights = believed = variance = 0.0
+    total = weights = variance = 0.0
     for metric, value in values.items():
         declared = rewards.get(metric)
         if declared is None:
             continue
-        share = 1.0 if trust is None else trust.get(metric, 1.0)
-        weight = declared.weight * share
-        total += weight * _scale(value, declared)
-        weights += weight
-        believed += declared.weight
-        variance += weight * weight * declared.noise_variance
-    if weights <= 0.0:
+        total += declared.weight * _scale(value, declared)
+        weights += declared.weight
+        variance += declared.weight**2 * declared.noise_variance
+    if weights == 0.0:
         return None
     best = min(declared.noise_variance for declared in rewards.values())
     precision = (ANSWER_VARIANCE + best) / (ANSWER_VARIANCE + variance / weights**2)
-    return Reward(total / weights, precision * weights / believed)
+    return Reward(total / weights, precision)
 
 
 def _scale(value: float, declared: RewardConfig) -> float:

@@ -240,6 +240,32 @@ class Feedback:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """Sums over one source's signals of one metric on one arm, each beside the quality that was
+    predicted for the arm at the decision: Σ 1, Σ r, Σ r² of r = reward − predicted."""
+
+    count: float = 0.0
+    total: float = 0.0
+    square: float = 0.0
+
+    def plus(self, residual: float, count: float = 1.0) -> Tally:
+        """With one more signal; with one less for a count of −1."""
+        return Tally(
+            self.count + count,
+            self.total + count * residual,
+            self.square + count * residual * residual,
+        )
+
+    def with_all(self, other: Tally, sign: float = 1.0) -> Tally:
+        """With, or for a sign of −1 without, all that another one has."""
+        return Tally(
+            self.count + sign * other.count,
+            self.total + sign * other.total,
+            self.square + sign * other.square,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Reward:
     """What all signals on one decision say together. value: in [0, 1]. weight: how precise
     that is, beside the most precise kind of feedback."""

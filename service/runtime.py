@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from bandit_router import rewards
+from bandit_router import rewards, trust
 from bandit_router.activity import ActivityLog
 from bandit_router.completion import FallbackChain
 from bandit_router.config import RouterConfig
@@ -169,7 +169,11 @@ class Runtime:
             require_api_key=config.server.require_api_key,
         )
         combine = partial(rewards.combined, rewards=config.rewards)
-        self.feedback = await exits.enter_async_context(PostgresFeedbackStore(self.engine, combine))
+        self.feedback = await exits.enter_async_context(
+            PostgresFeedbackStore(
+                self.engine, combine, partial(trust.open_ledger, config=config.feedback)
+            )
+        )
         self.decision_log = await exits.enter_async_context(PostgresDecisionLog(self.engine))
         self.books = Books(self.decision_log)
         exits.push_async_callback(self.books.settle, self.settings.shutdown_s)

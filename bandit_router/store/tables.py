@@ -160,17 +160,18 @@ feedback = Table(
     ),
 )
 
-# What each source's signals said of each arm, beside what was predicted then: sums of
-# (reward − predicted quality), by which sources are held against each other.
+# What each source's signals of a metric said of each arm, beside what was predicted then: sums
+# of (reward − predicted quality), by which sources are held against each other.
 feedback_sources = Table(
     "feedback_sources",
     metadata,
     Column("source", Text, nullable=False),
+    Column("metric", Text, nullable=False),
     Column("arm", Text, nullable=False),
-    Column("count", Double, nullable=False),
+    Column("signals", Double, nullable=False),
     Column("total", Double, nullable=False),
     Column("square", Double, nullable=False),
-    PrimaryKeyConstraint("source", "arm"),
+    PrimaryKeyConstraint("source", "metric", "arm"),
 )
 
 # Sources that were found not to be believed, or that an operator spoke for. settled: whether

@@ -21,11 +21,12 @@ def upgrade() -> None:
     op.create_table(
         "feedback_sources",
         sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("metric", sa.Text(), nullable=False),
         sa.Column("arm", sa.Text(), nullable=False),
-        sa.Column("count", sa.Double(), nullable=False),
+        sa.Column("signals", sa.Double(), nullable=False),
         sa.Column("total", sa.Double(), nullable=False),
         sa.Column("square", sa.Double(), nullable=False),
-        sa.PrimaryKeyConstraint("source", "arm", name=op.f("pk_feedback_sources")),
+        sa.PrimaryKeyConstraint("source", "metric", "arm", name=op.f("pk_feedback_sources")),
     )
     op.create_table(
         "feedback_verdicts",

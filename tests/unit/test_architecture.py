@@ -58,6 +58,7 @@ FLOOR_OF = {
     "bandit_router.selection": Floor.MATHEMATICS,
     "bandit_router.snapshot": Floor.MATHEMATICS,
     "bandit_router.snapshot_arrays": Floor.MATHEMATICS,
+    "bandit_router.trust": Floor.MATHEMATICS,
     "bandit_router.clock": Floor.ADAPTERS,
     "bandit_router.config_file": Floor.ADAPTERS,
     "bandit_router.config_problems": Floor.ADAPTERS,

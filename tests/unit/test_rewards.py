@@ -146,18 +146,6 @@ def test_a_calibration_that_does_not_rise_is_refused(
         RewardConfig(calibration=points)
 
 
-def test_a_source_half_believed_counts_half() -> None:
-    values = {"thumbs": 1.0, "stars": 3.0}
-    half = combined_reward(values, REWARDS, {"thumbs": 0.5, "stars": 0.5})
-    whole = combined_reward(values, REWARDS)
-    assert whole is not None
-    assert half is not None
-    assert half.value == pytest.approx(whole.value)
-    assert half.weight == pytest.approx(0.5 * whole.weight)
-    assert combined_reward(values, REWARDS, {"thumbs": 0.0, "stars": 1.0}) is not None
-    assert combined_reward({"thumbs": 1.0}, REWARDS, {"thumbs": 0.0}) is None
-
-
 @given(
     st.dictionaries(
         st.sampled_from(sorted(REWARDS)), st.floats(-1e300, 1e300, allow_nan=False), max_size=4
