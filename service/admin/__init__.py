@@ -10,6 +10,7 @@ from service.admin.keys import key_routes
 from service.admin.models import model_routes
 from service.admin.policies import policy_routes
 from service.admin.snapshots import snapshot_routes
+from service.admin.sources import source_routes
 from service.runtime import Runtime
 
 __all__ = ["admin_routes"]
@@ -25,6 +26,7 @@ def admin_routes(runtime: Runtime) -> APIRouter:
         snapshot_routes,
         model_routes,
         key_routes,
+        source_routes,
     ):
         routes.include_router(part(runtime))
     return routes

@@ -187,3 +187,34 @@ async def test_a_policy_that_no_longer_serves_can_still_be_looked_at(store_url: 
 
 async def wrote_a_snapshot(service: Served) -> bool:
     return service.runtime.router.serving.version > 0
+
+
+@pytest.mark.asyncio
+async def test_an_operator_sees_the_sources_and_may_set_one_aside(store_url: str) -> None:
+    async with (
+        misbehaving(answer) as upstream,
+        served(router_config(store_url, http_model("small", upstream.base_url))) as service,
+    ):
+        decision_id = (await service.ask()).headers["x-router-decision-id"]
+        await service.judge(decision_id, 0.8)
+        door = "/admin/feedback/sources"
+        (source,) = (await service.client.get(door)).json()["sources"]
+        assert (source["source"], source["signals"]) == ("anonymous", 1.0)
+        assert (source["quarantined"], source["reason"]) == (False, None)
+        (model,) = source["models"]
+        # A cold router expects 0.5.
+        assert model == {
+            "metric": "quality",
+            "model": "small",
+            "signals": 1.0,
+            "beside_predicted": pytest.approx(0.3),
+        }
+        got = await service.client.put(
+            f"{door}/anonymous", json={"quarantined": True, "reason": "a load test"}
+        )
+        assert got.status_code == 200, got.text
+        assert got.json()["quarantined"] is True
+        assert got.json()["by_operator"] is True
+        assert (await service.judge(decision_id, 0.9)).json()["reward"] is None
+        refused = await service.client.put(f"{door}/anonymous", json={"quarantined": True})
+        assert refused.status_code == 422
