@@ -8,7 +8,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 from bandit_router.store.partitions import is_partition
-from bandit_router.store.tables import metadata
+from bandit_router.store.rollup_tables import metadata
 
 
 def include_name(name: str | None, kind: str, _parents: Any) -> bool:

@@ -17,7 +17,7 @@ import bandit_router
 from bandit_router.errors import StoreError
 from bandit_router.store.engine import make_engine, store_errors
 from bandit_router.store.partitions import is_partition
-from bandit_router.store.tables import metadata
+from bandit_router.store.rollup_tables import metadata
 
 Found = TypeVar("Found")
 

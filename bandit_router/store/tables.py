@@ -40,6 +40,8 @@ TIMESTAMP = DateTime(timezone=True)
 FLOATS = ARRAY(Double)
 TEXTS = ARRAY(Text)
 NOW = text("now()")
+# The writing transaction: rows below the oldest running one are settled, and none comes after.
+XID = text("pg_current_xact_id()::text::bigint")
 
 models = Table(
     "models",
@@ -89,8 +91,10 @@ decisions = Table(
     Column("predicted_latency_s", FLOATS, nullable=False),
     Column("metadata", JSONB, nullable=False),
     Column("prompt", JSONB),
+    Column("xid", BigInteger, nullable=False, server_default=XID),
     PrimaryKeyConstraint("id"),
     Index(None, "created_at"),
+    Index(None, "xid"),
     Index(
         "ix_decisions_session",
         "tenant",
@@ -133,7 +137,9 @@ outcomes = Table(
     Column("input_tokens", Integer),
     Column("output_tokens", Integer),
     Column("cost_usd", Double),
+    Column("xid", BigInteger, nullable=False, server_default=XID),
     Index(None, "finished_at"),
+    Index(None, "xid"),
 )
 
 feedback = Table(
@@ -192,9 +198,7 @@ feedback_verdicts = Table(
 rewards = Table(
     "rewards",
     metadata,
-    Column(
-        "xid", BigInteger, nullable=False, server_default=text("pg_current_xact_id()::text::bigint")
-    ),
+    Column("xid", BigInteger, nullable=False, server_default=XID),
     Column("seq", BigInteger, Identity(always=True), nullable=False),
     Column("decision_id", Uuid, nullable=False),
     Column("arm", Text, nullable=False),
