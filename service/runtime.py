@@ -39,10 +39,13 @@ from bandit_router.store.notifications import Notifications
 from bandit_router.store.partitions import ensure_partitions
 from bandit_router.store.prediction_log import PredictionLog
 from bandit_router.store.reward_log import REWARDS_CHANNEL
+from bandit_router.store.rollup_reads import RollupReads
+from bandit_router.store.rollups import Rollups
 from bandit_router.types import Decision, RoutingRequest
 from service.books import Books
 from service.learner_task import LearnerTask
 from service.principals import Doorkeeper
+from service.rollup_task import keep_rollups
 from service.settings import Settings
 from service.upkeep import keep_up, restore_activity
 
@@ -66,6 +69,7 @@ class Runtime:
     decision_list: DecisionList
     predictions: PredictionLog
     keys: ApiKeys
+    rollup_reads: RollupReads
     decision_log: PostgresDecisionLog
     feedback: PostgresFeedbackStore
     books: Books
@@ -159,6 +163,7 @@ class Runtime:
         await ensure_partitions(self.engine, self.clock.now())
         await upsert_models(self.engine, config.models)
         self.inspection = InspectionStore(self.engine)
+        self.rollup_reads = RollupReads(self.engine)
         self.learner_store = PostgresLearnerStore(self.engine)
         self.decision_list = DecisionList(self.engine)
         self.predictions = PredictionLog(self.engine)
@@ -235,6 +240,9 @@ class Runtime:
         self._in_background(self.learner_task.run(), "learner")
         upkeep = keep_up(self.engine, activity, self.inspection, self.problem.arms, self.clock)
         self._in_background(upkeep, "upkeep")
+        rollups = Rollups(self.engine, config.features.metadata)
+        sums = keep_rollups(rollups, self.clock, lambda: self.learner_task.leads)
+        self._in_background(sums, "rollups")
 
     def _serve(self, serving: Serving) -> None:
         self.router.serving = serving

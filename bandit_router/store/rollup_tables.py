@@ -21,6 +21,8 @@ from sqlalchemy import (
 
 from bandit_router.store.tables import NOW, TIMESTAMP, metadata
 
+# Whoever takes the schema from here has these tables in it, and all others.
+__all__ = ["metadata", "rollup_bins", "rollup_cursor", "rollup_models", "rollup_segments"]
 ZERO = text("0")
 
 

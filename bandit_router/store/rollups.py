@@ -23,9 +23,7 @@ MOST_SEGMENTS = 200
 STEP_ROWS = 20_000
 
 LOCK_CURSOR = text("SELECT xid FROM rollup_cursor WHERE id = 1 FOR UPDATE")
-FIRST_CURSOR = text(
-    "INSERT INTO rollup_cursor (id, xid) VALUES (1, 0) ON CONFLICT (id) DO NOTHING"
-)
+FIRST_CURSOR = text("INSERT INTO rollup_cursor (id, xid) VALUES (1, 0) ON CONFLICT (id) DO NOTHING")
 MOVE_CURSOR = text("UPDATE rollup_cursor SET xid = :high, updated_at = :now WHERE id = 1")
 HIGH = text(
     "SELECT least("

@@ -11,6 +11,7 @@ from service.admin.models import model_routes
 from service.admin.policies import policy_routes
 from service.admin.snapshots import snapshot_routes
 from service.admin.sources import source_routes
+from service.admin.stats import stats_routes
 from service.runtime import Runtime
 
 __all__ = ["admin_routes"]
@@ -27,6 +28,7 @@ def admin_routes(runtime: Runtime) -> APIRouter:
         model_routes,
         key_routes,
         source_routes,
+        stats_routes,
     ):
         routes.include_router(part(runtime))
     return routes

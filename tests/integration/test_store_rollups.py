@@ -18,7 +18,7 @@ from bandit_router.store import rollups as rollups_module
 from bandit_router.store.decision_log import PostgresDecisionLog
 from bandit_router.store.feedback_store import PostgresFeedbackStore
 from bandit_router.store.rollups import Rollups
-from bandit_router.types import Feedback, Mode
+from bandit_router.types import Feedback, Mode, Reward
 
 MODELS = text(
     "SELECT model, sum(considered) AS considered, sum(eligible) AS eligible, "
@@ -53,8 +53,8 @@ BINS = text(
 )
 
 
-def first_value(values: Any) -> float | None:
-    return next(iter(values.values()), None)
+def first_value(values: Any) -> Reward | None:
+    return next((Reward(value) for value in values.values()), None)
 
 
 async def rows(engine: AsyncEngine, query: Any, **parameters: Any) -> list[dict[str, Any]]:
