@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from bandit_router.breakers import Breakers
 from bandit_router.config import ModelConfig
-from bandit_router.cooldowns import Cooldowns
 from bandit_router.errors import ProviderError
 from bandit_router.prices import cost_of, estimate_input_tokens
 from bandit_router.protocols import Clock, StreamPiece, Usage
@@ -19,10 +19,10 @@ from bandit_router.types import Attempt, AttemptStatus, Outcome
 class AttemptLog:
     """Attempts of one decision in the order they were made, and the outcome they add up to."""
 
-    def __init__(self, decision_id: UUID, *, clock: Clock, cooldowns: Cooldowns) -> None:
+    def __init__(self, decision_id: UUID, *, clock: Clock, breakers: Breakers) -> None:
         self.decision_id = decision_id
         self._clock = clock
-        self._cooldowns = cooldowns
+        self._breakers = breakers
         self._attempts: list[Attempt] = []
         self._finished_at: datetime | None = None
 
@@ -32,7 +32,7 @@ class AttemptLog:
 
     def open(self, model: ModelConfig, body: Mapping[str, Any]) -> OpenAttempt:
         """Begin one call; it enters the log when it ends."""
-        return OpenAttempt(self, model, body, self._clock, self._cooldowns)
+        return OpenAttempt(self, model, body, self._clock, self._breakers)
 
     def add(self, attempt: Attempt) -> None:
         self._attempts.append(attempt)
@@ -73,13 +73,13 @@ class OpenAttempt:
         model: ModelConfig,
         body: Mapping[str, Any],
         clock: Clock,
-        cooldowns: Cooldowns,
+        breakers: Breakers,
     ) -> None:
         self.model = model
         self._log = log
         self._body = body
         self._clock = clock
-        self._cooldowns = cooldowns
+        self._breaker = breakers.begin(model.name)
         self._started_at = clock.now()
         self._started_s = clock.monotonic_s()
         self._first_token_s: float | None = None
@@ -99,19 +99,20 @@ class OpenAttempt:
         """The model answered to the end."""
         if self._ended:
             return
-        self._cooldowns.record_success(self.model.name)
+        self._breaker.succeed()
         self._end(AttemptStatus.OK, usage or self._usage or Usage())
 
     def fail(self, error: ProviderError) -> None:
         """The model failed, before or within its answer."""
         if self._ended:
             return
-        self._cooldowns.record_failure(self.model.name, error)
+        self._breaker.fail(error)
         self._end(error.status, self._partial_usage(), error)
 
     def cancel(self) -> None:
         """The caller went away."""
         if not self._ended:
+            self._breaker.leave()
             self._end(AttemptStatus.CANCELLED, self._partial_usage())
 
     def _partial_usage(self) -> Usage | None:

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from bandit_router.attempts import AttemptLog, OpenAttempt
+from bandit_router.breakers import Breakers
 from bandit_router.config import FallbackConfig, ModelConfig
-from bandit_router.cooldowns import Cooldowns
 from bandit_router.errors import (
     AllModelsFailed,
     ConfigError,
@@ -48,7 +48,7 @@ def prepare_body(body: Mapping[str, Any], model: ModelConfig) -> dict[str, Any]:
 
 
 class FallbackChain:
-    """Calls models in order, with retries, cool-downs and one deadline for all of them."""
+    """Calls models in order, with retries, breakers and one deadline for all of them."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class FallbackChain:
         providers: Mapping[str, Provider],
         config: FallbackConfig,
         *,
-        cooldowns: Cooldowns,
+        breakers: Breakers,
         clock: Clock,
         rng: random.Random,
         sleep: Sleep = asyncio.sleep,
@@ -67,7 +67,7 @@ class FallbackChain:
         self._models = models
         self._providers = providers
         self._config = config
-        self._cooldowns = cooldowns
+        self._breakers = breakers
         self._clock = clock
         self._rng = rng
         self._sleep = sleep
@@ -144,7 +144,7 @@ class FallbackChain:
 
     def new_log(self, decision_id: UUID) -> AttemptLog:
         """An empty log for one decision."""
-        return AttemptLog(decision_id, clock=self._clock, cooldowns=self._cooldowns)
+        return AttemptLog(decision_id, clock=self._clock, breakers=self._breakers)
 
     async def _run(
         self,
@@ -210,7 +210,7 @@ class FallbackChain:
         ready = others[:1]
         cooling: list[ModelConfig] = []
         for model in others[1:]:
-            (cooling if self._cooldowns.cooling(model.name) else ready).append(model)
+            (ready if self._breakers.is_closed(model.name) else cooling).append(model)
         return (ready + ([] if last_resorts else cooling))[: self._config.max_models] + last_resorts
 
     def _call(

@@ -223,7 +223,13 @@ class ExplorationConfig(Section):
 
 
 class FallbackConfig(Section):
-    """``[fallback]``: one deadline for the whole chain, and how each attempt is bounded."""
+    """``[fallback]``: one deadline for the whole chain, and how each attempt is bounded.
+
+    A model rests for cooldown_time_s after allowed_fails failures in a row, or once
+    failure_rate of at least minimum_calls calls within failure_window_s failed; the rest
+    doubles up to max_cooldown_s while probes fail. probe_share: of the decisions that may
+    choose a model whose rest is over, until one call of it has succeeded.
+    """
 
     deadline_s: Seconds = 120.0
     attempt_timeout_s: Seconds = 60.0
@@ -234,6 +240,11 @@ class FallbackConfig(Section):
     max_backoff_s: Seconds = 5.0
     allowed_fails: Annotated[int, Field(ge=1)] = 3
     cooldown_time_s: Seconds = 30.0
+    max_cooldown_s: Seconds = 600.0
+    failure_rate: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.5
+    failure_window_s: Seconds = 60.0
+    minimum_calls: Annotated[int, Field(ge=1)] = 20
+    probe_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.1
     max_models: Annotated[int, Field(ge=1, le=32)] = 4
 
 

@@ -99,6 +99,7 @@ class ProviderError(RouterError):
     retry: whether the same model may be tried again. next_model: whether another model may
     answer where this one could not. retry_after_s: the server's own hint, if it gave one.
     body: the upstream's error body, to be handed on where the caller is at fault.
+    key_at_fault: the API key was refused or is used up, whichever model it was shown for.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class ProviderError(RouterError):
         http_status: int | None = None,
         retry_after_s: float | None = None,
         body: bytes | None = None,
+        key_at_fault: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -119,6 +121,7 @@ class ProviderError(RouterError):
         self.http_status = http_status
         self.retry_after_s = retry_after_s
         self.body = body
+        self.key_at_fault = key_at_fault
 
 
 class RequestRefused(ProviderError):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 
 from bandit_router.activity import ActivityLog
+from bandit_router.breakers import Breakers
 from bandit_router.choice import draw, one_hot, uniform_for
 from bandit_router.config import ExplorationConfig, ModelConfig, RouterConfig
-from bandit_router.cooldowns import Cooldowns
 from bandit_router.effort import Prices
 from bandit_router.eligibility import check_known, check_serves, eligible_models
 from bandit_router.errors import ConfigError
@@ -75,7 +76,7 @@ def policy_of(config: RouterConfig) -> Policy[Any]:
 
 
 class Router:
-    """Decides; holds no state but the serving snapshot, cool-downs and recent activity."""
+    """Decides; holds no state but the serving snapshot, breakers and recent activity."""
 
     def __init__(
         self,
@@ -85,7 +86,7 @@ class Router:
         policy: Policy[Any],
         serving: Serving,
         *,
-        cooldowns: Cooldowns,
+        breakers: Breakers,
         activity: ActivityLog,
         secret: bytes,
     ) -> None:
@@ -99,7 +100,7 @@ class Router:
         self._extractor = extractor
         self._problem = problem
         self._policy = policy
-        self._cooldowns = cooldowns
+        self._breakers = breakers
         self._activity = activity
         self._secret = secret
         self.serving = serving
@@ -131,7 +132,7 @@ class Router:
             masked: dict[str, MaskReason] = {}
         else:
             eligible, masked = eligible_models(
-                self._models, request, input_tokens, self._is_cooling
+                self._models, request, input_tokens, partial(self._is_cooling, decision_id)
             )
         now_s = now.timestamp()
         selection = select(
@@ -184,8 +185,13 @@ class Router:
             prompt=list(request.messages) if self._keep_prompts else None,
         )
 
-    def _is_cooling(self, name: str) -> bool:
-        return self._cooldowns.cooling(name) is not None
+    def _is_cooling(self, decision_id: UUID, name: str) -> bool:
+        """Whether the breaker keeps this decision from the model: all of them while it is open,
+        all but a drawn share of them while it is half open."""
+        if self._breakers.is_closed(name):
+            return False
+        purpose = b"probe:" + name.encode()
+        return not self._breakers.admits(name, uniform_for(decision_id, self._secret, purpose))
 
     def _fallbacks(
         self, selection: Selection, eligible: BoolArray, arm: int, operation: Operation
@@ -196,7 +202,7 @@ class Router:
         others.sort(
             key=lambda k: (
                 -round(float(selection.utility[k]) / UTILITY_TIE),
-                -self._cooldowns.reliability(names[k]),
+                -self._breakers.reliability(names[k]),
             )
         )
         kept = [names[k] for k in others[: self._chain_length - 1]]

@@ -82,6 +82,7 @@ class AttemptStatus(StrEnum):
     BAD_RESPONSE = "bad_response"
     CONTEXT_WINDOW = "context_window"
     AUTHENTICATION = "authentication"
+    CONTENT_FILTER = "content_filter"
     REJECTED = "rejected"
     STREAM_BROKEN = "stream_broken"
     CANCELLED = "cancelled"

@@ -36,6 +36,13 @@ TREATMENTS: Mapping[type[Exception], tuple[int, str, str]] = {
 }
 
 
+# What no model takes, whichever is asked: the caller's to mend.
+REQUEST_AT_FAULT = {
+    AttemptStatus.CONTEXT_WINDOW: "context_length_exceeded",
+    AttemptStatus.CONTENT_FILTER: "content_filter",
+}
+
+
 class Refused(errors.InvalidRequest):
     """A request that HTTP itself has a status for: too large, without a key, no such page."""
 
@@ -106,9 +113,14 @@ def problem_of(error: errors.RouterError) -> Problem:
         message = STORE_REFUSED
     elif isinstance(error, errors.NoEligibleModel) and _too_long(error):
         code = "context_length_exceeded"
-    elif isinstance(error, errors.AllModelsFailed) and _only_rate_limits(error):
-        status, kind, code = 429, "rate_limit_error", "rate_limit_exceeded"
-        headers["retry-after"] = str(_retry_after_s(error))
+    elif isinstance(error, errors.AllModelsFailed):
+        statuses = {attempt.status for attempt in error.attempts}
+        if statuses == {AttemptStatus.RATE_LIMITED}:
+            status, kind, code = 429, "rate_limit_error", "rate_limit_exceeded"
+            headers["retry-after"] = str(_retry_after_s(error))
+        elif len(statuses) == 1 and statuses <= REQUEST_AT_FAULT.keys():
+            # Every model said the same of the request: that is an answer, not an outage.
+            status, kind, code = 400, INVALID, REQUEST_AT_FAULT[statuses.pop()]
     param = error.param if isinstance(error, errors.InvalidRequest) else None
     return Problem(status, kind, code, message, param, headers)
 
@@ -148,11 +160,6 @@ def _openai_error(body: bytes | None) -> bytes | None:
 def _too_long(error: errors.NoEligibleModel) -> bool:
     reasons = set(error.masked.values()) - {MaskReason.LAST_RESORT}
     return reasons == {MaskReason.CONTEXT_WINDOW}
-
-
-def _only_rate_limits(error: errors.AllModelsFailed) -> bool:
-    statuses = {attempt.status for attempt in error.attempts}
-    return statuses == {AttemptStatus.RATE_LIMITED}
 
 
 def _retry_after_s(error: errors.AllModelsFailed) -> int:

@@ -14,9 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bandit_router import rewards, trust
 from bandit_router.activity import ActivityLog
+from bandit_router.breakers import Breakers
+from bandit_router.circuit import settings_of
 from bandit_router.completion import FallbackChain
 from bandit_router.config import RouterConfig
-from bandit_router.cooldowns import Cooldowns
 from bandit_router.features import build_extractor
 from bandit_router.ids import uuid7
 from bandit_router.learner import Learner
@@ -92,11 +93,7 @@ class Runtime:
         self.policy = policy_of(config)
         self.problem = problem_of(config, self.extractor)
         self.models = {model.name: model for model in config.models}
-        self.cooldowns = Cooldowns(
-            clock,
-            allowed_fails=config.fallback.allowed_fails,
-            cooldown_time_s=config.fallback.cooldown_time_s,
-        )
+        self.breakers = Breakers(self.models, settings_of(config.fallback), clock)
         self._random_bytes = random_bytes
         self._faults = faults
         self._exits = AsyncExitStack()
@@ -195,7 +192,7 @@ class Runtime:
             self.models,
             providers,
             self.config.fallback,
-            cooldowns=self.cooldowns,
+            breakers=self.breakers,
             clock=self.clock,
             rng=random.Random(self._random_bytes(ID_BYTES)),
         )
@@ -218,7 +215,7 @@ class Runtime:
             self.problem,
             self.policy,
             await self.learner.load(),
-            cooldowns=self.cooldowns,
+            breakers=self.breakers,
             activity=activity,
             secret=self.settings.draw_secret,
         )

@@ -8,7 +8,8 @@
 | 408, 409, 425, 5xx, connection lost before an answer | server_error | yes | yes |
 | 401, 403 | authentication | no | yes |
 | 400, 422 for the context's length; 413 | context_window | no | yes |
-| 400, 422 by a content filter or for an unknown model; 402, 404, other 4xx | rejected | no | yes |
+| 400, 422 by a content filter | content_filter | no | yes |
+| 400, 422 for an unknown model; 402, 404, other 4xx | rejected | no | yes |
 | any other 400, 422: the caller's request is malformed | rejected | no | no |
 | 3xx | bad_response | no | yes |
 | 2xx with an error inside, bad or cut JSON, no choices | by its code, or bad_response | yes | yes |
@@ -48,6 +49,7 @@ MODEL_CODES = frozenset({"model_not_found", "invalid_model", "model_not_supporte
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 RATE_CODES = frozenset({"rate_limit_exceeded", "rate_limit_error", "too_many_requests"})
 AUTHENTICATION_CODES = frozenset({"invalid_api_key", "authentication_error", "permission_error"})
+KEY_CODES = frozenset({"invalid_api_key", "authentication_error"})
 SERVER_CODES = frozenset({"server_error", "internal_error", "overloaded_error", "api_error"})
 
 
@@ -68,6 +70,7 @@ def failure_of_status(
         http_status=http_status,
         retry_after_s=retry_after_s(headers, now),
         body=body,
+        key_at_fault=http_status == 401 or bool(codes & QUOTA_CODES),
     )
 
 
@@ -89,8 +92,10 @@ def _treatment_of_status(
         return AttemptStatus.REJECTED, False, True
     if codes & CONTEXT_CODES or CONTEXT_MESSAGE.search(said):
         return AttemptStatus.CONTEXT_WINDOW, False, True
-    # Another model may have no such filter, and knows another name.
-    return AttemptStatus.REJECTED, False, bool(codes & (CONTENT_CODES | MODEL_CODES))
+    if codes & CONTENT_CODES:
+        # Another model may have no such filter.
+        return AttemptStatus.CONTENT_FILTER, False, True
+    return AttemptStatus.REJECTED, False, bool(codes & MODEL_CODES)
 
 
 def failure_of_error_object(
@@ -107,7 +112,7 @@ def failure_of_error_object(
     if codes & CONTEXT_CODES:
         status, retry = AttemptStatus.CONTEXT_WINDOW, False
     elif codes & CONTENT_CODES:
-        status, retry = AttemptStatus.REJECTED, False
+        status, retry = AttemptStatus.CONTENT_FILTER, False
     elif codes & QUOTA_CODES:
         status, retry = AttemptStatus.RATE_LIMITED, False
     elif codes & RATE_CODES:
@@ -122,6 +127,7 @@ def failure_of_error_object(
         f"model '{model}': upstream reported an error inside its answer: {said or error!r}",
         status=status,
         retry=retry,
+        key_at_fault=bool(codes & (KEY_CODES | QUOTA_CODES)),
     )
 
 

@@ -18,24 +18,21 @@ def model_routes(runtime: Runtime) -> APIRouter:
 
     @routes.get("/models")
     async def models() -> Response:
-        """Every model: how it is configured, whether it cools down and why, how reliable."""
+        """Every model: how it is configured, its breakers and why they are open, how reliable."""
         return json_response({"models": [_shown_model(runtime, name) for name in runtime.models]})
 
     return routes
 
 
 def _shown_model(runtime: Runtime, name: str) -> dict[str, Any]:
-    model = runtime.models[name]
-    cooling = runtime.cooldowns.cooling(name)
-    cooldown = None
-    if cooling is not None:
-        cooldown = {
-            "reason": cooling.reason,
-            "for_s": cooling.until_monotonic_s - runtime.clock.monotonic_s(),
-            "consecutive_fails": cooling.consecutive_fails,
-        }
+    health = runtime.breakers.health(name)
     return {
-        **model.model_dump(mode="json"),
-        "cooldown": cooldown,
-        "reliability": runtime.cooldowns.reliability(name),
+        **runtime.models[name].model_dump(mode="json"),
+        "breaker": {
+            "state": health.state,
+            "reason": health.reason,
+            "model": health.model,
+            "key": health.key,
+        },
+        "reliability": health.reliability,
     }

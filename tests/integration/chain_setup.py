@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from bandit_router.breakers import Breakers
+from bandit_router.circuit import settings_of
 from bandit_router.clock import SystemClock
 from bandit_router.completion import FallbackChain
 from bandit_router.config import FallbackConfig, ModelConfig
-from bandit_router.cooldowns import Cooldowns
 from bandit_router.protocols import ModelCall
 from bandit_router.providers.openai_compatible import OpenAICompatibleProvider
 from bandit_router.providers.registry import build_providers, close_providers
@@ -34,6 +35,7 @@ def fallback(**changes: Any) -> FallbackConfig:
         "backoff_s": 0.01,
         "max_backoff_s": 2.0,
         "allowed_fails": 100,
+        "minimum_calls": 1000,
     }
     return FallbackConfig(**{**quick, **changes})
 
@@ -46,7 +48,7 @@ def http_model(name: str, base_url: str, **changes: Any) -> ModelConfig:
 @dataclass
 class Bench:
     chain: FallbackChain
-    cooldowns: Cooldowns
+    breakers: Breakers
     slept_s: list[float] = field(default_factory=list)
 
 
@@ -55,25 +57,24 @@ async def chain_over(*models: ModelConfig, **changes: Any) -> AsyncIterator[Benc
     """A chain over these models; waits between retries are noted and not slept."""
     config, clock = fallback(**changes), SystemClock()
     providers = build_providers(models, environ={}, clock=clock)
-    cooldowns = Cooldowns(
-        clock, allowed_fails=config.allowed_fails, cooldown_time_s=config.cooldown_time_s
-    )
+    named = {model.name: model for model in models}
+    breakers = Breakers(named, settings_of(config), clock)
     slept_s: list[float] = []
 
     async def sleep(duration_s: float) -> None:
         slept_s.append(duration_s)
 
     chain = FallbackChain(
-        {model.name: model for model in models},
+        named,
         providers,
         config,
-        cooldowns=cooldowns,
+        breakers=breakers,
         clock=clock,
         rng=random.Random(1),
         sleep=sleep,
     )
     try:
-        yield Bench(chain, cooldowns, slept_s)
+        yield Bench(chain, breakers, slept_s)
     finally:
         await close_providers(providers)
 

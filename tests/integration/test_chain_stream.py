@@ -103,7 +103,7 @@ async def test_nothing_is_switched_after_the_first_piece(failure, status):
     # The upstream never said what it used: one piece is booked as one token.
     assert outcome.output_tokens == 1
     assert outcome.cost_usd > 0.0
-    assert bench.cooldowns.reliability("first") < 1.0
+    assert bench.breakers.reliability("first") < 1.0
 
 
 @pytest.mark.asyncio
@@ -138,7 +138,7 @@ async def test_consumer_that_leaves_closes_the_upstream_and_is_booked(how):
     outcome = stream.outcome()
     assert (outcome.status, outcome.answered_by, outcome.output_tokens) == (S.CANCELLED, "m", 1)
     assert outcome.cost_usd > 0.0
-    assert bench.cooldowns.reliability("m") == 1.0
+    assert bench.breakers.reliability("m") == 1.0
 
 
 @pytest.mark.asyncio

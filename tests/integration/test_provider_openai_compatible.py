@@ -152,7 +152,7 @@ async def test_idle_connection_closed_by_the_upstream_is_no_failure():
         (refuse(400, "context_length_exceeded"), S.CONTEXT_WINDOW, False, True),
         (refuse(400, message="This model's maximum context length is 8192 tokens"),
          S.CONTEXT_WINDOW, False, True),
-        (refuse(400, "content_filter"), S.REJECTED, False, True),
+        (refuse(400, "content_filter"), S.CONTENT_FILTER, False, True),
         (refuse(400, "model_not_found"), S.REJECTED, False, True),
         (respond(200, {"error": {"message": "oops"}}), S.BAD_RESPONSE, True, True),
         (respond(200, {"error": {"message": "slow down", "code": 429}}),

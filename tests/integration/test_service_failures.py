@@ -65,7 +65,7 @@ async def test_each_way_of_failing_has_its_status_and_is_booked(store_url: str) 
                 assert got.json() == complaint
         told = (await service.client.get("/admin/models")).json()["models"][0]
         assert told["reliability"] < 1.0
-        assert "rate_limited" in told["cooldown"]["reason"]
+        assert "rate_limited" in told["breaker"]["reason"]
 
 
 @pytest.mark.asyncio

@@ -10,9 +10,10 @@ from chain_setup import http_model
 
 from bandit_router import learning
 from bandit_router.activity import ActivityLog
+from bandit_router.breakers import Breakers
+from bandit_router.circuit import BreakerSettings
 from bandit_router.clock import SystemClock
 from bandit_router.config import ExplorationConfig, FeaturesConfig, RouterConfig
-from bandit_router.cooldowns import Cooldowns
 from bandit_router.features import build_extractor
 from bandit_router.ids import uuid7
 from bandit_router.router import Router, Serving, policy_of, problem_of
@@ -58,7 +59,7 @@ def learned_router(rng: random.Random) -> Router:
         problem,
         policy,
         Serving(1, state),
-        cooldowns=Cooldowns(clock, allowed_fails=3, cooldown_time_s=30.0),
+        breakers=Breakers({}, BreakerSettings(), clock),
         activity=ActivityLog(len(ARMS)),
         secret=b"a secret of this test",
     )

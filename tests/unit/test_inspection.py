@@ -12,9 +12,10 @@ from core_samples import folded, make_policy, make_problem, make_rows
 
 from bandit_router import snapshot
 from bandit_router.activity import ActivityLog
+from bandit_router.breakers import Breakers
+from bandit_router.circuit import BreakerSettings
 from bandit_router.clock import SystemClock
 from bandit_router.config import RouterConfig
-from bandit_router.cooldowns import Cooldowns
 from bandit_router.features import build_extractor
 from bandit_router.ids import uuid7
 from bandit_router.inspection import Z95, arm_reports, check_pmf, coefficients, typical_request
@@ -71,7 +72,7 @@ class House:
             self.problem,
             self.policy,
             Serving(version, state),
-            cooldowns=Cooldowns(SystemClock(), allowed_fails=3, cooldown_time_s=30.0),
+            breakers=Breakers({}, BreakerSettings(), SystemClock()),
             activity=ActivityLog(len(self.problem.arms)),
             secret=b"secret",
         )
