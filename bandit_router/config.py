@@ -7,21 +7,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from bandit_router.config_base import Dollars, MetricName, Name, Seconds, Section, Share
+from bandit_router.config_steering import SteeringTables
 from bandit_router.types import GENERATING, Operation, Tier
-
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][\w./:@+-]*$")]
-MetricName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z][\w.-]*$")]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-
-
-class Section(BaseModel):
-    """Base of every table: unknown keys are errors, values never change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ProviderKind(StrEnum):
@@ -282,7 +272,7 @@ class ServerConfig(Section):
     max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
 
 
-class RouterConfig(Section):
+class RouterConfig(SteeringTables):
     """The whole file."""
 
     models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)]
@@ -316,6 +306,7 @@ class RouterConfig(Section):
             raise ValueError(
                 f"policy 'fixed' needs model = one of {', '.join(names)}; got {self.policy.model}"
             )
+        self.check_names(names)
         return self
 
     @property

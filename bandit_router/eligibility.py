@@ -97,6 +97,19 @@ def _hard_reason(
     return None
 
 
+def is_weaker(one: ModelConfig, other: ModelConfig) -> bool:
+    """Whether ``one`` is taken to be weaker than ``other``: by tier where both have one, and
+    by list price where they have not, or have the same."""
+    order = tuple(Tier)
+    if one.tier is not None and other.tier is not None and one.tier is not other.tier:
+        return order.index(one.tier) < order.index(other.tier)
+    return _list_price(one) < _list_price(other)
+
+
+def _list_price(model: ModelConfig) -> float:
+    return model.output_usd_per_million + model.input_usd_per_million
+
+
 def _is_below(tier: Tier | None, minimum: Tier | None) -> bool:
     """Whether a model of this tier is weaker than asked for; one
     without a tier is not known to be strong enough."""

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from bandit_router import snapshot
-from bandit_router.errors import SnapshotError
+from bandit_router.choosers import STATE_OF, chooser_named
+from bandit_router.errors import ConfigError, SnapshotError
 from bandit_router.heads import HeadBank
 from bandit_router.learning import LearnedState, Problem, init_state, predict
-from bandit_router.policies import Policy
+from bandit_router.policies import Policy, PolicyOptions
 from bandit_router.protocols import SnapshotRecord
 from bandit_router.selection import recomputed_pmf
 from bandit_router.types import Decision, FloatArray
@@ -116,12 +117,19 @@ def coefficients(heads: HeadBank, arm: int, names: tuple[str, ...]) -> tuple[Coe
 
 
 def check_pmf(
-    problem: Problem, policy: Policy[Any], decision: Decision, record: SnapshotRecord | None
+    problem: Problem,
+    policy: Policy[Any],
+    decision: Decision,
+    record: SnapshotRecord | None,
+    options: PolicyOptions = PolicyOptions(),  # noqa: B008  it is frozen
 ) -> PmfCheck:
-    """Recompute a policy decision's pmf from the snapshot it was made with."""
+    """Recompute a policy decision's pmf from the snapshot it was made with.
+
+    options: for a policy other than the serving one, that chose on its state.
+    """
     if decision.mode != "policy":
         return _not_possible(f"the decision's mode is {decision.mode.value}: no policy chose")
-    if decision.policy != policy.name:
+    if decision.influences.get(STATE_OF, decision.policy) != policy.name:
         return _not_possible(f"policy '{decision.policy}' made it, '{policy.name}' serves now")
     if record is None and decision.snapshot_version > 0:
         return _not_possible(f"snapshot {decision.snapshot_version} is no longer kept")
@@ -129,11 +137,12 @@ def check_pmf(
         return _not_possible("the decision was made with other models or other features")
     try:
         state = _state_at(problem, policy, record)
-    except SnapshotError as error:
+        chooser = chooser_named(decision.policy, policy, options)
+    except (ConfigError, SnapshotError) as error:
         return _not_possible(str(error))
     pmf = recomputed_pmf(
         problem,
-        policy,
+        chooser,
         state,
         decision.features.astype(np.float64),
         decision.eligible,

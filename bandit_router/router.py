@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -13,9 +14,10 @@ import numpy as np
 from bandit_router.activity import ActivityLog
 from bandit_router.breakers import Breakers
 from bandit_router.choice import draw, one_hot, uniform_for
+from bandit_router.choosers import STATE_OF, Choosers
 from bandit_router.config import ExplorationConfig, ModelConfig, RouterConfig
 from bandit_router.effort import Prices
-from bandit_router.eligibility import check_known, check_serves, eligible_models
+from bandit_router.eligibility import check_known, check_serves, eligible_models, is_weaker
 from bandit_router.errors import ConfigError
 from bandit_router.exploration import no_exploration
 from bandit_router.learning import LearnedState, Problem
@@ -30,6 +32,7 @@ from bandit_router.types import (
     MaskReason,
     Mode,
     Operation,
+    Pin,
     RoutingRequest,
 )
 
@@ -68,11 +71,14 @@ def problem_of(config: RouterConfig, extractor: FeatureExtractor) -> Problem:
 
 def policy_of(config: RouterConfig) -> Policy[Any]:
     """The configured policy. Raises ConfigError for an unknown one."""
+    return build_policy(config.policy.name, options_of(config))
+
+
+def options_of(config: RouterConfig) -> PolicyOptions:
+    """What the configuration says of any policy by name."""
     names = [model.name for model in config.models]
     fixed = names.index(config.policy.model) if config.policy.model in names else -1
-    return build_policy(
-        config.policy.name, PolicyOptions(fixed_arm=fixed, epsilon=config.policy.epsilon)
-    )
+    return PolicyOptions(fixed_arm=fixed, epsilon=config.policy.epsilon)
 
 
 class Router:
@@ -101,6 +107,7 @@ class Router:
         self._problem = problem
         self._policy = policy
         self._breakers = breakers
+        self._choosers = Choosers(config, problem, policy, options_of(config))
         self._activity = activity
         self._secret = secret
         self.serving = serving
@@ -123,10 +130,11 @@ class Router:
         if features is None:
             features = self._extractor.extract(request)
         input_tokens = estimate_input_tokens(request.messages)
-        if request.override is not None:
-            check_known((request.override,), self._models, param="model")
+        firm = self._firm_pin(request)
+        if firm is not None:
+            check_known((firm.model,), self._models, param="model")
             check_known(request.candidates or (), self._models, param="models")
-            check_serves((request.override,), self._models, request.operation, param="model")
+            check_serves((firm.model,), self._models, request.operation, param="model")
             check_serves(request.candidates or (), self._models, request.operation, param="models")
             eligible = np.ones(len(self._models), dtype=np.bool_)
             masked: dict[str, MaskReason] = {}
@@ -134,26 +142,31 @@ class Router:
             eligible, masked = eligible_models(
                 self._models, request, input_tokens, partial(self._is_cooling, decision_id)
             )
+            eligible, masked = self._no_weaker(request.pin, eligible, masked)
         now_s = now.timestamp()
+        policy, state = self._choosers.of(request, serving.version, serving.state)
         selection = select(
             self._problem,
-            self._policy,
-            serving.state,
+            policy,
+            state,
             features.astype(np.float64),
             input_tokens,
             eligible,
             self._exploration,
-            None if request.override is not None else self._activity.at(now_s),
+            None if firm is not None else self._activity.at(now_s),
         )
-        if request.override is not None:
-            mode, arm = Mode.OVERRIDE, self._problem.arms.index(request.override)
+        pin = firm or self._kept_pin(request.pin, eligible)
+        if pin is not None:
+            mode, arm = pin.mode, self._problem.arms.index(pin.model)
             pmf, exploration = one_hot(arm, eligible.size), no_exploration(eligible.size)
-            # A named model stands alone, unless the caller lists others to fall back along.
-            listed = dict.fromkeys(request.candidates or ())
-            fallbacks = tuple(name for name in listed if name != request.override)
         else:
             mode, pmf, exploration = Mode.POLICY, selection.pmf, selection.exploration
             arm = draw(pmf, uniform_for(decision_id, self._secret))
+        if firm is not None:
+            # A named model stands alone, unless others are listed to fall back along.
+            listed = dict.fromkeys(request.candidates or ())
+            fallbacks = tuple(name for name in listed if name != firm.model)
+        else:
             fallbacks = self._fallbacks(selection, eligible, arm, request.operation)
         if not dry_run:
             looked = exploration.look_arm == arm
@@ -175,14 +188,15 @@ class Router:
             features=features,
             extractor_version=self._extractor.version,
             input_tokens=input_tokens,
-            policy=self._policy.name,
+            policy=policy.name,
             snapshot_version=serving.version,
-            price_of_dollar=serving.state.pacer.price_of_dollar,
+            price_of_dollar=state.pacer.price_of_dollar,
             price_of_second=self._problem.value_of_second,
             exploration=exploration,
             prediction=selection.prediction,
             metadata=request.metadata,
             prompt=list(request.messages) if self._keep_prompts else None,
+            influences=self._influences(request, policy),
         )
 
     def _is_cooling(self, decision_id: UUID, name: str) -> bool:
@@ -192,6 +206,40 @@ class Router:
             return False
         purpose = b"probe:" + name.encode()
         return not self._breakers.admits(name, uniform_for(decision_id, self._secret, purpose))
+
+    def _firm_pin(self, request: RoutingRequest) -> Pin | None:
+        """The model that is taken as it is, whatever else is known of it."""
+        if request.override is not None:
+            return Pin(request.override, Mode.OVERRIDE, firm=True)
+        return request.pin if request.pin is not None and request.pin.firm else None
+
+    def _kept_pin(self, pin: Pin | None, eligible: BoolArray) -> Pin | None:
+        """A pin that holds only while its model is eligible, and is still configured."""
+        if pin is None or pin.model not in self._problem.arms:
+            return None
+        return pin if eligible[self._problem.arms.index(pin.model)] else None
+
+    def _no_weaker(
+        self, pin: Pin | None, eligible: BoolArray, masked: dict[str, MaskReason]
+    ) -> tuple[BoolArray, dict[str, MaskReason]]:
+        """Leave out what is weaker than a sticky model that cannot go on, if that leaves any."""
+        arms = self._problem.arms
+        if pin is None or pin.mode is not Mode.STICKY or pin.model not in arms:
+            return eligible, masked
+        kept = arms.index(pin.model)
+        if eligible[kept]:
+            return eligible, masked
+        weaker = np.array([is_weaker(model, self._models[kept]) for model in self._models])
+        if not (eligible & ~weaker).any():
+            return eligible, masked
+        out = {arms[k]: MaskReason.BELOW_TIER for k in np.flatnonzero(eligible & weaker)}
+        return eligible & ~weaker, {**masked, **out}
+
+    def _influences(self, request: RoutingRequest, policy: Policy[Any]) -> Mapping[str, str]:
+        """What besides the policy shaped the choice, and whose state was read where not its own."""
+        if policy is self._policy:
+            return request.influences
+        return {**request.influences, STATE_OF: self._policy.name}
 
     def _fallbacks(
         self, selection: Selection, eligible: BoolArray, arm: int, operation: Operation

@@ -29,6 +29,7 @@ class Mode(StrEnum):
     OVERRIDE = "override"
     STICKY = "sticky"
     RULE = "rule"
+    CASCADE = "cascade"
 
 
 class MaskReason(StrEnum):
@@ -107,13 +108,30 @@ class Controls:
 
 
 @dataclass(frozen=True, slots=True)
+class Pin:
+    """A model that something other than the policy asks for, and how that is logged.
+
+    firm: taken as it is, like a model that the caller names, with the request's candidates to
+    fall back along. Otherwise it is taken while it is eligible; where it is not, the policy
+    chooses, among models that are no weaker if mode is ``sticky`` and there are such.
+    """
+
+    model: str
+    mode: Mode
+    firm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RoutingRequest:
     """What the router may look at before any model is called.
 
     messages: OpenAI chat messages, as they came, or another operation's input in their form
     (``request_text``). metadata: the caller's string labels
     (``task``, ``user_tier`` …). candidates: the caller's own list, in his order, or None.
-    override: a model named outright, or None for ``auto``.
+    override: a model named outright, or None for ``auto``. user_tier,
+    workflow: of those that the configuration declares.
+    influences: what besides the policy shapes the choice, to be logged: ``rule``,
+    ``user_tier``, ``workflow``, ``session``, ``escalated_from`` …
     """
 
     messages: tuple[Mapping[str, Any], ...]
@@ -128,6 +146,10 @@ class RoutingRequest:
     session_id: str | None = None
     controls: Controls = Controls()
     operation: Operation = Operation.CHAT
+    pin: Pin | None = None
+    user_tier: str | None = None
+    workflow: str | None = None
+    influences: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +182,7 @@ class Decision:
     arms: names in the order of every (K,) array. masked: reason per ineligible arm.
     pmf: the very vector that ``chosen`` was drawn from; propensity is its entry.
     features: (n,) as extracted. price_of_dollar: λ, in quality per dollar.
-    fallbacks: what to call, in order, when ``chosen`` fails.
+    fallbacks: what to call, in order, when ``chosen`` fails. influences: as in the request.
     """
 
     id: UUID
@@ -186,6 +208,7 @@ class Decision:
     prediction: Prediction
     metadata: Mapping[str, str]
     prompt: Any | None = None
+    influences: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +251,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """One signal on one decision. value is None when the signal is retracted."""
+    """One signal on one decision. value is None when the signal is retracted.
+
+    tenant: whose decisions its sender may speak of; None means anybody's.
+    """
 
     decision_id: UUID
     metric: str
@@ -238,6 +264,7 @@ class Feedback:
     comment: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     idempotency_key: str | None = None
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,15 @@ OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z
 def json_response(value: Any, status: int = 200) -> Response:
     """The value as JSON; NaN becomes null."""
     return Response(
-        orjson.dumps(value, default=_plain, option=OPTIONS),
+        json_bytes(value),
         status_code=status,
         media_type="application/json",
     )
+
+
+def json_bytes(value: Any) -> bytes:
+    """The value as JSON; NaN becomes null."""
+    return orjson.dumps(value, default=_plain, option=OPTIONS)
 
 
 def _plain(value: object) -> str:

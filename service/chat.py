@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,13 +15,17 @@ from bandit_router.completion import Completed
 from bandit_router.errors import AllModelsFailed, RequestRefused, RouterError, StoreUnavailable
 from bandit_router.open_stream import OpenStream
 from bandit_router.store.api_keys import Scope
+from bandit_router.types import Decision
+from service.answers import json_bytes
+from service.asking import asked
 from service.body import ClientGone, read_object
-from service.chat_request import ChatRequest, parse_chat
+from service.chat_request import ChatRequest
 from service.decision_headers import answer_headers, cost_headers, decision_headers
 from service.disconnect import end, first_of, watching
 from service.errors import problem_of
 from service.event_stream import EventStream
 from service.runtime import Runtime
+from service.transparency import explaining_chunk, explanation
 
 # A stream ends at the chain's deadline; this long after it, the caller has stopped reading.
 UNREAD_S = 30.0
@@ -49,9 +52,7 @@ class ChatDoor:
         begun_s = runtime.clock.monotonic_s()
         principal = await runtime.doorkeeper.admit(request.headers, Scope.ROUTE)
         body = await read_object(request, runtime.config.server.max_body_bytes)
-        chat = parse_chat(
-            body, session_id=request.headers.get("x-session-id"), tenant=principal.tenant
-        )
+        chat = asked(runtime, request, principal, body)
         turn = _Turn(request, chat, begun_s)
         try:
             return await self._routed(turn)
@@ -95,8 +96,13 @@ class ChatDoor:
         overhead_s = self._runtime.clock.monotonic_s() - turn.begun_s - upstream_s
         headers = decision_headers(decision)
         if isinstance(result, OpenStream):
-            return self._streamed(turn, result, headers, overhead_s, booked=True)
+            explained_by = decision if turn.chat.wishes.metadata else None
+            return self._streamed(
+                turn, result, headers, overhead_s, booked=True, explained_by=explained_by
+            )
         books.close(result.outcome, result.attempts)
+        if turn.chat.wishes.metadata:
+            result.answer.body["router"] = explanation(decision, result.attempts)
         return _whole(result, headers, overhead_s)
 
     async def _degraded(self, turn: _Turn, names: Sequence[str]) -> Response:
@@ -149,10 +155,15 @@ class ChatDoor:
         overhead_s: float,
         *,
         booked: bool,
+        explained_by: Decision | None = None,
     ) -> Response:
         def finished(ended: OpenStream) -> None:
             if booked:
                 self._runtime.books.close(ended.outcome(), ended.attempts)
+
+        def why(last: bytes) -> bytes:
+            assert explained_by is not None
+            return explaining_chunk(last, explanation(explained_by, stream.attempts))
 
         attempts = len(stream.attempts) + 1
         return EventStream(
@@ -160,6 +171,7 @@ class ChatDoor:
             finished,
             headers={**headers, **answer_headers(stream.model, attempts, overhead_s)},
             within_s=self._runtime.config.fallback.deadline_s + UNREAD_S,
+            farewell=None if explained_by is None else why,
         )
 
 
@@ -168,7 +180,7 @@ def _whole(result: Completed, headers: dict[str, str], overhead_s: float) -> Res
     model = outcome.answered_by or ""
     body["model"] = model
     return Response(
-        orjson.dumps(body),
+        json_bytes(body),
         media_type="application/json",
         headers={
             **headers,

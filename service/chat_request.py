@@ -9,6 +9,7 @@ from typing import Any
 from bandit_router.config import Capability
 from bandit_router.errors import InvalidRequest
 from bandit_router.types import RoutingRequest
+from service.wishes import NO_WISHES, Wishes
 
 AUTO = "auto"
 # OpenAI's own bounds on metadata.
@@ -27,17 +28,24 @@ class ChatRequest:
     routing: RoutingRequest
     upstream: Mapping[str, Any]
     stream: bool
+    wishes: Wishes = NO_WISHES
 
 
 def parse_chat(
-    body: dict[str, Any], *, session_id: str | None = None, tenant: str = "default"
+    body: dict[str, Any],
+    *,
+    session_id: str | None = None,
+    tenant: str = "default",
+    wishes: Wishes = NO_WISHES,
 ) -> ChatRequest:
     """Check what the router reads of a chat body. Unknown fields are the model's business.
+
+    wishes: what the caller asks of the router; models named there replace the body's.
 
     Raises InvalidRequest that names the field and the remedy.
     """
     messages = _messages(body.get("messages"))
-    override, candidates = _models(body)
+    override, candidates = _models(_with_models(body, wishes))
     stream = body.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise InvalidRequest(f"stream is {stream!r}; send true or false", param="stream")
@@ -62,10 +70,22 @@ def parse_chat(
             required_capabilities=frozenset(needed),
             tenant=tenant,
             session_id=_session(session_id),
+            controls=wishes.controls,
+            user_tier=wishes.user_tier,
+            workflow=wishes.workflow,
         ),
         upstream=_for_upstream(body),
         stream=stream is True,
+        wishes=wishes,
     )
+
+
+def _with_models(body: Mapping[str, Any], wishes: Wishes) -> Mapping[str, Any]:
+    if wishes.model is None and wishes.models is None:
+        return body
+    named = {} if wishes.model is None else {"model": wishes.model, "models": None}
+    listed = {} if wishes.models is None else {"models": list(wishes.models)}
+    return {**body, **named, **listed}
 
 
 def _for_upstream(body: dict[str, Any]) -> Mapping[str, Any]:

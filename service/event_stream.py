@@ -23,7 +23,8 @@ class EventStream(Response):
     """Sends every piece on as it comes; leaves the upstream when the caller leaves.
 
     A break after the first byte goes into the stream as an OpenAI error event, without
-    [DONE] after it. finished: called once, when the stream's outcome is final.
+    [DONE] after it. finished: called once, when the stream's outcome is final. farewell: one
+    more chunk, made of the last one, before [DONE] of a stream that ended well.
     """
 
     media_type = "text/event-stream"
@@ -35,12 +36,14 @@ class EventStream(Response):
         *,
         headers: Mapping[str, str],
         within_s: float,
+        farewell: Callable[[bytes], bytes] | None = None,
     ) -> None:
         super().__init__(headers={**headers, "cache-control": "no-cache"})
         del self.headers["content-length"]
         self._stream = stream
         self._finished = finished
         self._within_s = within_s
+        self._farewell = farewell
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -69,11 +72,14 @@ class EventStream(Response):
                 "headers": self.raw_headers,
             }
         )
-        last = DONE
+        last, chunk = DONE, b""
         try:
             async for piece in self._stream:
                 if piece.data:
-                    await _body(send, event_of(_named(piece.data, self._stream.model)))
+                    chunk = _named(piece.data, self._stream.model)
+                    await _body(send, event_of(chunk))
+            if self._farewell is not None:
+                await _body(send, event_of(self._farewell(chunk)))
         except ProviderError as error:
             last = event_of(stream_problem(error).event())
         await _body(send, last)

@@ -75,6 +75,7 @@ def feedback_routes(runtime: Runtime) -> APIRouter:
                 comment=told.comment,
                 tags=told.tags,
                 idempotency_key=request.headers.get("idempotency-key"),
+                tenant=principal.own_tenant,
             )
         )
         return json_response(

@@ -50,11 +50,11 @@ def outcome_routes(runtime: Runtime) -> APIRouter:
     @routes.post("/v1/outcomes", openapi_extra=body_of(OutcomeBody))
     async def post_outcome(request: Request) -> Response:
         """Tell how a decision of /v1/route went, once; the same again is fine."""
-        await runtime.doorkeeper.admit(request.headers, Scope.ROUTE)
+        principal = await runtime.doorkeeper.admit(request.headers, Scope.ROUTE)
         body = await read_object(request, runtime.config.server.max_body_bytes)
         told = validated(OutcomeBody, body)
         detail = await runtime.inspection.decision_detail(told.decision_id)
-        if detail is None:
+        if detail is None or principal.own_tenant not in (None, detail.decision.tenant):
             raise unknown_decision(told.decision_id)
         model = _model(runtime, told, detail.decision.arms)
         outcome, attempt = _as_rows(told, model, runtime.clock.now())

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from bandit_router.store.api_keys import Scope
 from bandit_router.types import Decision
 from service.answers import json_response
+from service.asking import asked
 from service.body import read_object
-from service.chat_request import parse_chat
 from service.decision_headers import decision_headers
 from service.runtime import Runtime
 
@@ -27,9 +27,7 @@ class RouteDoor:
         runtime = self._runtime
         principal = await runtime.doorkeeper.admit(request.headers, Scope.ROUTE)
         body = await read_object(request, runtime.config.server.max_body_bytes)
-        chat = parse_chat(
-            body, session_id=request.headers.get("x-session-id"), tenant=principal.tenant
-        )
+        chat = asked(runtime, request, principal, body)
         decision = await runtime.decide(chat.routing)
         await runtime.books.enter(decision)
         response = json_response(shown_decision(decision))
@@ -65,4 +63,5 @@ def shown_decision(decision: Decision) -> dict[str, Any]:
         "snapshot_version": decision.snapshot_version,
         "price_of_dollar": decision.price_of_dollar,
         "price_of_second": decision.price_of_second,
+        "influences": dict(decision.influences),
     }

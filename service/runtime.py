@@ -25,6 +25,7 @@ from bandit_router.protocols import Clock
 from bandit_router.providers.registry import build_providers, close_providers
 from bandit_router.providers.replayed import FaultPlan
 from bandit_router.router import Router, Serving, policy_of, problem_of
+from bandit_router.steering import steered
 from bandit_router.store import migrate
 from bandit_router.store.api_keys import ApiKeys
 from bandit_router.store.decision_list import DecisionList
@@ -42,11 +43,13 @@ from bandit_router.store.prediction_log import PredictionLog
 from bandit_router.store.reward_log import REWARDS_CHANNEL
 from bandit_router.store.rollup_reads import RollupReads
 from bandit_router.store.rollups import Rollups
+from bandit_router.store.session_log import SessionLog
 from bandit_router.types import Decision, RoutingRequest
 from service.books import Books
 from service.learner_task import LearnerTask
 from service.principals import Doorkeeper
 from service.rollup_task import keep_rollups
+from service.sessions import Sessions
 from service.settings import Settings
 from service.upkeep import keep_up, restore_activity
 
@@ -75,6 +78,7 @@ class Runtime:
     feedback: PostgresFeedbackStore
     books: Books
     doorkeeper: Doorkeeper
+    sessions: Sessions
 
     def __init__(
         self,
@@ -122,7 +126,12 @@ class Runtime:
         return uuid7(self.clock.now(), int.from_bytes(self._random_bytes(ID_BYTES), "big"))
 
     async def decide(self, request: RoutingRequest, *, dry_run: bool = False) -> Decision:
-        """Choose a model for a request, and put it under a new id. dry_run: leave no trace."""
+        """Choose a model for a request, and put it under a new id. dry_run: leave no trace.
+
+        Tier, rules, workflow and session have their say first. Raises InvalidRequest,
+        NoEligibleModel, or StoreError where the session cannot be looked up.
+        """
+        request = await self.sessions.pinned(steered(self.config, request))
         features = None
         if self.config.features.text == "minilm":
             # Tens of milliseconds of arithmetic would stop every other request.
@@ -165,6 +174,7 @@ class Runtime:
         self.decision_list = DecisionList(self.engine)
         self.predictions = PredictionLog(self.engine)
         self.keys = ApiKeys(self.engine, self._random_bytes)
+        self.sessions = Sessions(config.sessions, SessionLog(self.engine), self.models, self.clock)
         self.doorkeeper = Doorkeeper(
             self.keys,
             self.clock,

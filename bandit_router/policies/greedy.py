@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from bandit_router.choice import one_hot
 from bandit_router.heads import HeadBank
-from bandit_router.policies.base import Context
+from bandit_router.policies.base import Beliefs, Context, Evidence, Policy, Rows
 from bandit_router.policies.linear import LinearPolicy
-from bandit_router.types import BoolArray, FloatArray
+from bandit_router.types import BoolArray, FloatArray, IntArray
 
 
 def best_eligible(score: FloatArray, eligible: BoolArray) -> int:
@@ -32,6 +33,49 @@ class EpsilonGreedy(LinearPolicy):
         return np.asarray(
             (1.0 - self.epsilon) * one_hot(best, eligible.size) + self.epsilon * uniform
         )
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """What another policy believes to be best, with nothing tried: a request may ask for it.
+
+    Not in the registry: it has no state of its own, and learns nothing by itself.
+    """
+
+    believer: Policy[Any]
+    adaptive: ClassVar[bool] = False
+    name: ClassVar[str] = "greedy"
+
+    def beliefs(self, state: Any, z: FloatArray) -> Beliefs:
+        return self.believer.beliefs(state, z)
+
+    def pmf(self, state: Any, context: Context, eligible: BoolArray) -> FloatArray:
+        best = best_eligible(context.beliefs.mean - context.penalty, eligible)
+        return one_hot(best, eligible.size)
+
+    def init(self, arm_count: int, dimension: int) -> Any:
+        return self.believer.init(arm_count, dimension)
+
+    def spread(self, state: Any, z: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return self.believer.spread(state, z)
+
+    def update(self, state: Any, evidence: Evidence) -> Any:
+        return self.believer.update(state, evidence)
+
+    def fade(self, state: Any, factor: float) -> Any:
+        return self.believer.fade(state, factor)
+
+    def refit(self, state: Any, rows: Rows, groups: FloatArray) -> Any:
+        return self.believer.refit(state, rows, groups)
+
+    def carried(self, state: Any, origin: IntArray, share: FloatArray) -> Any:
+        return self.believer.carried(state, origin, share)
+
+    def arrays(self, state: Any) -> Mapping[str, FloatArray]:
+        return self.believer.arrays(state)
+
+    def from_arrays(self, arrays: Mapping[str, FloatArray]) -> Any:
+        return self.believer.from_arrays(arrays)
 
 
 @dataclass(frozen=True)

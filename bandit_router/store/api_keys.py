@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from bandit_router.config_steering import LimitSet
 from bandit_router.store.engine import store_errors
 from bandit_router.store.tables import api_keys
 
@@ -35,6 +36,12 @@ class Principal:
     name: str
     tenant: str
     scopes: frozenset[Scope]
+    limits: LimitSet = field(default_factory=LimitSet)
+
+    @property
+    def own_tenant(self) -> str | None:
+        """Whose decisions it may speak of; None, without a key, means anybody's."""
+        return self.tenant if self.key_id else None
 
 
 @dataclass(frozen=True, slots=True)

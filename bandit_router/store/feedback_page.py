@@ -67,6 +67,7 @@ class FeedbackPage:
         # By decision, metric and source; who spoke last stands last.
         self._values = values
         self._ids: Iterator[int] = iter(())
+        self._owners: dict[UUID, str] = {}
         self._keys: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._signals: list[dict[str, Any]] = []
         self._learner_rows: list[dict[str, Any]] = []
@@ -116,12 +117,13 @@ class FeedbackPage:
         sources = {signal.source for signal in group}
         page = await cls.of(connection, ids, combine, open_ledger, sources)
         page._ids = iter(list(await connection.scalars(NEXT_IDS, {"count": len(group)})))
+        page._owners = await reward_log.tenants_of(connection, ids)
         page._now = max(signal.received_at for signal in group)
         keyed = [signal for signal in group if signal.idempotency_key is not None]
         if keyed:
             asked = {
                 "sources": [signal.source for signal in keyed],
-                "keys": [signal.idempotency_key for signal in keyed],
+                "keys": [_scoped_key(signal) for signal in keyed],
             }
             for row in await connection.execute(USED_KEYS, asked):
                 page._keys[row.source, row.idempotency_key] = (row.id, row.body_sha256)
@@ -135,9 +137,13 @@ class FeedbackPage:
 
     def enter(self, signal: Feedback) -> FeedbackReceipt | RouterError:
         """Take one signal in; the receipt, or the error that its caller gets."""
+        # Another tenant's decision is as unknown as one that never was.
+        owner = self._owners.get(signal.decision_id)
+        if owner is not None and signal.tenant not in (None, owner):
+            return unknown_decision(signal.decision_id)
         body = _body_digest(signal)
         if signal.idempotency_key is not None:
-            used = self._keys.get((signal.source, signal.idempotency_key))
+            used = self._keys.get((signal.source, _scoped_key(signal)))
             if used is not None:
                 return self._again(signal, body, *used)
         if signal.decision_id not in self._chosen:
@@ -148,7 +154,7 @@ class FeedbackPage:
         said[signal.source] = signal.value
         feedback_id = next(self._ids)
         if signal.idempotency_key is not None:
-            self._keys[signal.source, signal.idempotency_key] = (feedback_id, body)
+            self._keys[signal.source, _scoped_key(signal)] = (feedback_id, body)
         self._signals.append(_feedback_row(signal, feedback_id, state, body))
         reward = self.settle(signal.decision_id)
         return FeedbackReceipt(feedback_id, state, None if reward is None else reward.value)
@@ -240,6 +246,12 @@ def _state(said: Mapping[str, float | None], signal: Feedback) -> str:
     return "revised" if said else "recorded"
 
 
+def _scoped_key(signal: Feedback) -> str:
+    """The idempotency key as stored: keys of two tenants never meet."""
+    key = signal.idempotency_key or ""
+    return key if signal.tenant is None else f"{signal.tenant} {key}"
+
+
 def _body_digest(signal: Feedback) -> bytes:
     body = [str(signal.decision_id), signal.metric, signal.value, signal.comment]
     told = json.dumps([*body, dict(signal.tags)], sort_keys=True)
@@ -256,7 +268,7 @@ def _feedback_row(signal: Feedback, feedback_id: int, state: str, body: bytes) -
         "source": signal.source,
         "comment": storable(signal.comment),
         "tags": storable(signal.tags),
-        "idempotency_key": signal.idempotency_key,
+        "idempotency_key": None if signal.idempotency_key is None else _scoped_key(signal),
         "body_sha256": body,
         "state": state,
     }

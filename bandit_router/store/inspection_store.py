@@ -112,6 +112,8 @@ UNKNOWN = text(
       AND NOT EXISTS (SELECT FROM outcomes o WHERE o.decision_id = d.id)
     """
 )
+# Whose decisions the sender might speak of is not kept with the signal.
+SIGNAL_COLUMNS = tuple(name for name in Feedback.__slots__ if name != "tenant")
 SNAPSHOT_COLUMNS = "policy, version, created_at, extractor_version, cursor_xid, cursor_seq, reason"
 SNAPSHOTS = text(
     f"SELECT {SNAPSHOT_COLUMNS}, octet_length(payload) AS payload_bytes FROM snapshots "
@@ -198,7 +200,7 @@ async def _detail(connection: AsyncConnection, decision_id: UUID) -> DecisionDet
 
 
 def _feedback_entry(row: Any) -> FeedbackEntry:
-    signal = Feedback(**{name: row[name] for name in Feedback.__slots__})
+    signal = Feedback(**{name: row[name] for name in SIGNAL_COLUMNS})
     return FeedbackEntry(row["id"], signal, row["state"])
 
 

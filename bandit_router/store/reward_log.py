@@ -42,6 +42,7 @@ CREDITS = by_ids(
     "WHERE decision_id = ANY(:ids) AND (reward IS NOT NULL OR previous_reward IS NOT NULL) "
     "ORDER BY decision_id, seq DESC"
 )
+TENANTS = by_ids("SELECT id, tenant FROM decisions WHERE id = ANY(:ids)")
 ANSWERED = by_ids("SELECT decision_id, answered_by FROM outcomes WHERE decision_id = ANY(:ids)")
 
 
@@ -49,6 +50,12 @@ async def lock_decisions(connection: AsyncConnection, ids: Collection[UUID]) -> 
     """Lock decisions until the transaction ends; gives the chosen arm of those that exist."""
     found = await connection.execute(LOCK, {"ids": list(ids)})
     return {row.id: row.chosen for row in found}
+
+
+async def tenants_of(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, str]:
+    """Whose decisions these are."""
+    found = await connection.execute(TENANTS, {"ids": list(ids)})
+    return {row.id: row.tenant for row in found}
 
 
 async def credits_of(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Credit]:

@@ -86,6 +86,7 @@ def decision_row(decision: Decision) -> dict[str, Any]:
         "predicted_latency_s": _listed(expected.latency_s),
         "metadata": storable(decision.metadata),
         "prompt": storable(decision.prompt),
+        "influences": storable(decision.influences),
     }
 
 
@@ -124,6 +125,7 @@ def decision_from_row(row: Row) -> Decision:
         ),
         metadata=row["metadata"],
         prompt=row["prompt"],
+        influences=row["influences"],
     )
 
 

@@ -92,6 +92,7 @@ decisions = Table(
     Column("metadata", JSONB, nullable=False),
     Column("prompt", JSONB),
     Column("xid", BigInteger, nullable=False, server_default=XID),
+    Column("influences", JSONB, nullable=False, server_default=text("'{}'")),
     PrimaryKeyConstraint("id"),
     Index(None, "created_at"),
     Index(None, "xid"),
@@ -241,7 +242,49 @@ api_keys = Table(
     Column("hint", Text, nullable=False),
     Column("created_at", TIMESTAMP, nullable=False, server_default=NOW),
     Column("revoked_at", TIMESTAMP),
+    Column("limits", JSONB, nullable=False, server_default=text("'{}'")),
     UniqueConstraint("key_sha256"),
+)
+
+# What a key or a tenant has booked in one calendar window, open reservations included.
+limit_windows = Table(
+    "limit_windows",
+    metadata,
+    Column("subject", Text, nullable=False),
+    Column("span", Text, nullable=False),
+    Column("starts_at", TIMESTAMP, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("cost_usd", Double, nullable=False),
+    PrimaryKeyConstraint("subject", "span", "starts_at"),
+    Index(None, "starts_at"),
+)
+
+# What was booked before a call; settled_at is None until its outcome, or for ever after a crash.
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("decision_id", Uuid, primary_key=True),
+    Column("created_at", TIMESTAMP, nullable=False),
+    # subject and span of every window it is booked in, one after the other
+    Column("booked", TEXTS, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("cost_usd", Double, nullable=False),
+    Column("settled_at", TIMESTAMP),
+    Index(None, "created_at"),
+)
+
+# Answers that may be given again; the request itself is only there as a hash.
+cached_answers = Table(
+    "cached_answers",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("decision_id", Uuid, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("expires_at", TIMESTAMP, nullable=False),
+    Index(None, "expires_at"),
 )
 
 audit_log = Table(

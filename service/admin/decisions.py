@@ -12,9 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bandit_router import inspection
+from bandit_router.choosers import STATE_OF
 from bandit_router.errors import SnapshotError
 from bandit_router.learning import LearnedState, init_state
 from bandit_router.protocols import SnapshotRecord
+from bandit_router.router import options_of
 from bandit_router.snapshot import from_bytes
 from bandit_router.store.decision_list import AttemptLine, DecisionFilter, DecisionPage
 from bandit_router.store.decision_log import unknown_decision
@@ -89,7 +91,8 @@ def decision_routes(runtime: Runtime) -> APIRouter:
         if detail is None or tenant_of(request) not in (None, detail.decision.tenant):
             raise unknown_decision(asked)
         decision = detail.decision
-        record = await runtime.learner_store.snapshot(decision.policy, decision.snapshot_version)
+        learned = decision.influences.get(STATE_OF, decision.policy)
+        record = await runtime.learner_store.snapshot(learned, decision.snapshot_version)
         return json_response(
             {
                 "decision": {
@@ -110,7 +113,11 @@ def decision_routes(runtime: Runtime) -> APIRouter:
                 "rewards": detail.rewards,
                 "reward": detail.reward,
                 "pmf_check": inspection.check_pmf(
-                    runtime.problem, runtime.policy, decision, record
+                    runtime.problem,
+                    runtime.policy,
+                    decision,
+                    record,
+                    options_of(runtime.config),
                 ),
             }
         )
