@@ -165,15 +165,16 @@ class SourceLedger(Protocol):
     """How far the sources of feedback are believed, as their signals come in.
 
     enter: one more signal (count 1), or one less (count −1), of a residual: reward − predicted
-    quality. believed: within [0, 1], 0 for one in quarantine. changes: what was entered since
-    it was opened. verdicts: sources that it set aside since then, with the reason.
+    quality. believed: what such a signal counts, within [0, 1], 0 where its source is in
+    quarantine. changes: what was entered since it was opened. verdicts: sources that it set
+    aside since then, with the reason.
     """
 
     changes: dict[SourceKey, Tally]
     verdicts: dict[str, str]
 
     def enter(self, key: SourceKey, residual: float, count: float = 1.0) -> None: ...
-    def believed(self, source: str, arm: str) -> float: ...
+    def believed(self, key: SourceKey, residual: float) -> float: ...
 
 
 class OpenLedger(Protocol):

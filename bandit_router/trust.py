@@ -1,6 +1,7 @@
 """How far a source of feedback is believed: no key may drag a posterior.
 
-Two bounds. A source counts for no more than its share of what all sources say of an arm. And one
+Three bounds. A single signal far off what others say of an arm counts little while its source is
+new. A source counts for no more than its share of what all sources say of an arm. And one
 that speaks of an arm clearly otherwise than the others do, measured against what was predicted
 for the very requests that each of them judged, is set aside with the reason; its earlier signals
 are then taken out again. A source that is merely stricter on every arm alike is not: that moves
@@ -21,6 +22,9 @@ from bandit_router.types import Tally
 # it and the others must have on an arm before it is held against them.
 FREE_SIGNALS = 10.0
 LEAST_SIGNALS = 20.0
+# A new source's signal further off than so many standard deviations of the others' counts less,
+# by the square of how much further.
+OUTLIER_SDS = 3.0
 # A source is set aside when it is off by more than this much quality, and by so many standard
 # errors: with that many, chance does it less than once in a million.
 LEAST_GAP = 0.25
@@ -28,6 +32,9 @@ LEAST_GAP = 0.25
 LEAST_GAP_ALONE = 0.4
 LEAST_SIGNALS_ELSEWHERE = 5.0
 LEAST_ERRORS = 5.0
+# A blatant one is, before it has that many signals.
+BLATANT_SIGNALS = 5.0
+BLATANT_ERRORS = 10.0
 # Judgements scatter at least this much, however constant those seen so far.
 LEAST_SD = 0.1
 
@@ -60,8 +67,9 @@ class Ledger:
             if reason is not None:
                 self._set_aside(source, reason)
 
-    def believed(self, source: str, arm: str) -> float:
-        """Within [0, 1]: what one signal of the source on the arm counts."""
+    def believed(self, key: SourceKey, residual: float) -> float:
+        """Within [0, 1]: what one signal of the source, metric and arm counts."""
+        source, metric, arm = key
         if source in self.quarantined:
             return 0.0
         most = max(self.counts.values(), default=0.0)
@@ -71,7 +79,12 @@ class Ledger:
         everyone = sum(t.count for (_, what), t in self.totals.items() if what == arm)
         share = self.config.source_share
         allowed = max(FREE_SIGNALS, share / (1.0 - share) * (everyone - own))
-        return min(1.0, allowed / own) if own > 0.0 else 1.0
+        within_share = min(1.0, allowed / own) if own > 0.0 else 1.0
+        gap = self._gap(source, metric, arm, 0.0, BLATANT_SIGNALS)
+        if gap is None or gap.own.count >= LEAST_SIGNALS:
+            return within_share
+        off = abs(residual - gap.others.total / gap.others.count) / (OUTLIER_SDS * gap.sd)
+        return within_share / max(1.0, off) ** 2
 
     def _set_aside(self, source: str, reason: str) -> None:
         self.quarantined.add(source)
@@ -82,9 +95,10 @@ class Ledger:
 
     def _outlier(self, source: str, metric: str, arm: str) -> str | None:
         """Why the source is not to be believed, None where nothing speaks against it."""
-        gap = self._gap(source, metric, arm, LEAST_SIGNALS)
+        gap = self._gap(source, metric, arm, BLATANT_SIGNALS)
         if gap is None:
             return None
+        blatant = gap.own.count < LEAST_SIGNALS
         # What it is off by on the other arms is its own scale, and no preference.
         elsewhere = [
             (other, what)
@@ -98,8 +112,9 @@ class Ledger:
                 shift += tally.count * theirs.difference
                 rows += tally.count
         apart = gap.difference - (shift / rows if rows else 0.0)
-        least = LEAST_GAP if rows else LEAST_GAP_ALONE
-        if abs(apart) < least or abs(apart) < LEAST_ERRORS * gap.error:
+        least = LEAST_GAP if rows and not blatant else LEAST_GAP_ALONE
+        errors = BLATANT_ERRORS if blatant else LEAST_ERRORS
+        if abs(apart) < least or abs(apart) < errors * gap.error:
             return None
         return (
             f"its {gap.own.count:.0f} signals of '{metric}' on {arm} are {gap.difference:+.2f} "
@@ -108,10 +123,17 @@ class Ledger:
             + f" ({abs(apart) / gap.error:.0f} standard errors)"
         )
 
-    def _gap(self, source: str, metric: str, arm: str, least: float) -> _Gap | None:
+    def _gap(
+        self,
+        source: str,
+        metric: str,
+        arm: str,
+        least: float,
+        others_least: float = LEAST_SIGNALS,
+    ) -> _Gap | None:
         own = self.own.get((source, metric, arm), Tally())
         others = self.totals.get((metric, arm), Tally()).with_all(own, -1.0)
-        if own.count < least or others.count < max(LEAST_SIGNALS, own.count):
+        if own.count < least or others.count < max(others_least, own.count):
             return None
         return _Gap(own, others)
 
@@ -127,11 +149,15 @@ class _Gap:
         return self.own.total / self.own.count - self.others.total / self.others.count
 
     @property
+    def sd(self) -> float:
+        """Standard deviation of the others' residuals."""
+        mean = self.others.total / self.others.count
+        return math.sqrt(max(self.others.square / self.others.count - mean * mean, LEAST_SD**2))
+
+    @property
     def error(self) -> float:
         """Standard error of the difference if both judged alike."""
-        mean = self.others.total / self.others.count
-        variance = max(self.others.square / self.others.count - mean * mean, LEAST_SD**2)
-        return math.sqrt(variance * (1.0 / self.own.count + 1.0 / self.others.count))
+        return self.sd * math.sqrt(1.0 / self.own.count + 1.0 / self.others.count)
 
 
 def open_ledger(

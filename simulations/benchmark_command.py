@@ -154,6 +154,85 @@ def routellm(
     print_routellm(result, Console())
 
 
+@benchmark.command()
+def scenarios(
+    data: Annotated[Path, typer.Option(metavar="FILE", help="Outcome matrix of any models.")],
+    budget_usd: Annotated[
+        float | None,
+        typer.Option(
+            "--budget",
+            metavar="USD",
+            min=0.0,
+            help="Mean dollars per request; by default between the cheapest and the best model.",
+        ),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Only these scenarios; by default all.")
+    ] = None,
+    requests: Annotated[
+        int, typer.Option(min=100, help="Requests of each feedback scenario, prompts repeated.")
+    ] = 20_000,
+    seeds: Annotated[int, typer.Option(min=1, help="Repeat over this many shuffles.")] = 3,
+    json_path: JsonOption = None,
+    models: Annotated[str | None, typer.Option(metavar="A,B", help="Only these models.")] = None,
+    jobs: JobsOption = 1,
+    policy: PolicyOption = "thompson",
+    feature_set: FeatureSetOption = "hashed",
+) -> None:
+    """Worlds that change, and feedback that is late, rare, coarse, one-sided or false.
+
+    Runs on any matrix, beside the best static mix of fixed models at the same spend.
+    """
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from simulations.benchmark_report import print_suite
+    from simulations.matrix import read_matrix
+    from simulations.progress import stages
+    from simulations.scenarios.suite import NAMES, SuitePlan, run_suite, usual_budget
+    from simulations.simulate import make_study
+
+    matrix = read_matrix(data, names(models) or None)
+    with stages() as (on_stage, on_step):
+        on_stage("reading prompts", len(matrix.prompts))
+        study = make_study(
+            matrix,
+            policy=policy,
+            budget_usd=budget_usd,
+            warmup_split=None,
+            score_split=None,
+            text=feature_set,
+            metadata=(),
+            on_prompt=on_step,
+        )
+        if budget_usd is None:
+            problem = replace(study.problem, budget_usd=usual_budget(study))
+            study = replace(study, problem=problem)
+        reports = run_suite(
+            study,
+            SuitePlan(
+                names=names(only) or NAMES,
+                requests=requests,
+                seeds=seeds,
+                jobs=jobs,
+                on_stage=on_stage,
+                on_seed=on_step,
+            ),
+        )
+    result = {
+        "policy": policy,
+        "feature_set": feature_set,
+        "models": list(study.problem.arms),
+        "budget_usd": study.problem.budget_usd,
+        "seeds": seeds,
+        "scenarios": reports,
+    }
+    if json_path is not None:
+        json_path.write_text(json.dumps(result, indent=2) + "\n")
+    print_suite(result, Console())
+
+
 def names(text: str | None) -> tuple[str, ...]:
     """The parts of a comma list."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())

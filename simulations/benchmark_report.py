@@ -64,6 +64,46 @@ def print_scenarios(scenarios: Mapping[str, Sequence[Mapping[str, Any]]], consol
     )
 
 
+def print_suite(result: Mapping[str, Any], console: Console) -> None:
+    """Feedback scenarios by stretches of requests, then worlds that change by phases."""
+    budget_usd = result["budget_usd"]
+    at = "no budget" if budget_usd is None else f"${budget_usd:.3g} a request"
+    table = Table(title=f"Feedback, {result['policy']}, {at}: mean reward by stretches of requests")
+    table.add_column("feedback")
+    for name in ("to request", "reward", "static mix", "above it", "worst seed", "spend"):
+        table.add_column(name, justify="right")
+    phased: dict[str, list[Mapping[str, Any]]] = {}
+    for name, report in result["scenarios"].items():
+        for stretch in report.get("stretches", ()):
+            table.add_row(
+                name,
+                f"{stretch['to']:,}",
+                number(stretch["reward"]),
+                number(stretch["static_mix"]),
+                f"{stretch['above_static_mix']:+.3f}",
+                f"{stretch['above_static_mix_worst']:+.3f}",
+                number(stretch["spend_ratio"], 2),
+            )
+        variants = report.get("variants", {})
+        found = [{**each, "variant": variant} for variant, each in variants.items()]
+        if "phases" in report:
+            found.append(report)
+        if found:
+            phased[name] = [{"budget_usd": budget_usd or 0.0, **each} for each in found]
+    if table.row_count:
+        console.print(table)
+    for name, report in result["scenarios"].items():
+        if "share_moved" in report:
+            console.print(
+                f"{name}: a key with 5 % of the requests moves a model's share by "
+                f"{report['share_moved']:.1%} (worst seed {report['share_moved_worst']:.1%}); "
+                f"if every key were believed, by {report['unguarded']['share_moved']:.1%}"
+            )
+        if "left_out" in report:
+            console.print(f"{name}: left out, {report['left_out']}")
+    print_scenarios(phased, console)
+
+
 def print_routellm(result: Mapping[str, Any], console: Console) -> None:
     """The curve's points, then the measures."""
     table = Table(title=f"RouteLLM's measures, {result['policy']}, {result['scored']} scored")

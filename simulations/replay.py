@@ -24,6 +24,7 @@ from bandit_router.policies.base import Policy
 from bandit_router.selection import Selection, select
 from bandit_router.types import BoolArray, FloatArray, IntArray, Observation
 from simulations.matrix import OutcomeMatrix
+from simulations.posting import Ears, Posting
 
 # A replayed log is fitted anew when it has grown by half since the last fit.
 FIRST_REFIT = 24
@@ -85,6 +86,7 @@ def replay(
     burn_in: int = 1,
     available: BoolArray | None = None,
     feedback_step: IntArray | None = None,
+    posting: Posting | None = None,
     record: bool = False,
 ) -> tuple[Trace, LearnedState]:
     """Route the prompts of ``order`` one after the other, learning from each outcome at once.
@@ -94,8 +96,9 @@ def replay(
     available: (n, K) which arms the operator offers at each step, by default all: an arm that is
     not offered can neither be chosen nor be reckoned with by the pacer.
     feedback_step: (n, K) before which step an arm's reward on each request would become known,
-    −1 for never; by default the next. Bills and latencies are always known at once. record:
-    keep whole pmfs.
+    −1 for never; by default the next. Bills and latencies are always known at once. posting:
+    what is then said of it and by whom, where that is not the plain truth. record: keep whole
+    pmfs.
     """
     known = matrix.known
     state = init_state(problem, policy)
@@ -104,26 +107,46 @@ def replay(
     arms = np.zeros(count, dtype=np.int64)
     reward, cost, price, propensity = (np.zeros(count) for _ in range(4))
     told = np.zeros(count, dtype=np.bool_)
+    expected, weight = np.zeros(count), np.ones(count)
+    ears = Ears(posting)
     tokens = np.nan_to_num(np.nanmax(_with_zero(matrix.input_tokens), axis=1))
     records = Records.empty(count, len(problem.arms)) if record else None
     next_refit = FIRST_REFIT
     waiting: list[tuple[int, int]] = []
 
-    def late_reward(late: int) -> Observation:
+    def said(late: int) -> float:
+        return float(reward[late] if posting is None else posting.value[late, arms[late]])
+
+    def heard(late: int, value: float | None, before: float | None) -> Observation:
         return Observation(
             decision_seq=late,
             decision_id=NOBODY,
             arm=problem.arms[arms[late]],
             features=features[rows[late]],
             input_tokens=int(tokens[rows[late]]),
-            reward=float(reward[late]),
+            reward=value,
+            previous_reward=before,
+            weight=float(weight[late]),
+            previous_weight=float(weight[late]),
         )
+
+    def hear(state: LearnedState, late: int) -> LearnedState:
+        """The state after a late reward; and after those that are taken out for it."""
+        value = said(late)
+        arm = problem.arms[arms[late]]
+        believed, disowned = ears.hear(late, arm, value - float(expected[late]))
+        if believed > 0.0:
+            weight[late], told[late] = believed, True
+            state = fold(problem, policy, state, heard(late, value, None))
+        for earlier in disowned:
+            if told[earlier]:
+                told[earlier] = False
+                state = fold(problem, policy, state, heard(earlier, None, said(earlier)))
+        return state
 
     for step, row in enumerate(rows):
         while waiting and waiting[0][0] <= step:
-            late = heapq.heappop(waiting)[1]
-            state = fold(problem, policy, state, late_reward(late))
-            told[late] = True
+            state = hear(state, heapq.heappop(waiting)[1])
         eligible = known[row]
         if available is not None:
             eligible = eligible & available[step]
@@ -139,11 +162,13 @@ def replay(
         arms[step], reward[step] = arm, matrix.quality[row, arm]
         cost[step], price[step] = dollars, state.pacer.price_of_dollar
         propensity[step] = selection.pmf[arm]
+        expected[step] = selection.prediction.quality[arm]
         if records is not None:
             records.put(step, eligible, selection)
         known_at = step + 1 if feedback_step is None else int(feedback_step[step, arm])
-        told[step] = known_at == step + 1
-        if known_at > step + 1:
+        # The plain truth that comes at once travels with the bill.
+        told[step] = known_at == step + 1 and posting is None
+        if known_at > step and not told[step]:
             heapq.heappush(waiting, (known_at, step))
         state = fold(
             problem,
@@ -163,9 +188,15 @@ def replay(
         if step + 1 >= next_refit:
             next_refit = int(next_refit * REFIT_GROWTH) + 1
             seen = slice(0, step + 1)
-            state = refit(
-                problem, policy, state, _log_rows(matrix, features, rows, arms, tokens, told, seen)
-            )
+            lined = _log_rows(matrix, features, rows, arms, tokens, told, seen)
+            if posting is not None:
+                values = posting.value[np.arange(step + 1), arms[seen]]
+                lined = replace(
+                    lined,
+                    reward=np.where(told[seen], values, np.nan),
+                    reward_weight=weight[seen],
+                )
+            state = refit(problem, policy, state, lined)
     return Trace(rows, arms, reward, cost, price, propensity, records), state
 
 

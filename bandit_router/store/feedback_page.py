@@ -183,6 +183,12 @@ class FeedbackPage:
                 key = (signal.source, signal.metric, arm)
                 self._ledger.enter(key, reward.value - expected, count)
 
+    def _residual(self, decision_id: UUID, metric: str, value: float | None) -> float:
+        """How far a value is from what was predicted; 0 where either says nothing."""
+        expected = self._predicted.get(decision_id, {}).get(self._arm(decision_id))
+        reward = None if value is None else self._combine({metric: value})
+        return 0.0 if expected is None or reward is None else reward.value - expected
+
     def _reward(self, decision_id: UUID) -> Reward | None:
         """What the sources that are believed say together, worth what the least believed is."""
         counted: dict[str, float] = {}
@@ -191,7 +197,10 @@ class FeedbackPage:
             for source, value in reversed(said.items()):
                 believed = 1.0
                 if self._ledger is not None:
-                    believed = self._ledger.believed(source, self._arm(decision_id))
+                    key = (source, metric, self._arm(decision_id))
+                    believed = self._ledger.believed(
+                        key, self._residual(decision_id, metric, value)
+                    )
                 if believed > 0.0:
                     if value is not None:
                         counted[metric] = value

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bandit_router.config import FeedbackConfig
-from bandit_router.trust import FREE_SIGNALS, LEAST_SIGNALS, Ledger, open_ledger
+from bandit_router.trust import BLATANT_SIGNALS, FREE_SIGNALS, Ledger, open_ledger
 from bandit_router.types import Tally
 
 
@@ -26,10 +26,14 @@ def test_a_key_that_damns_one_model_and_praises_another_is_set_aside_with_the_re
         ledger.enter(("evil", "quality", "a"), -0.9)
         ledger.enter(("evil", "quality", "b"), 0.1)
         steps += 1
-    assert steps == LEAST_SIGNALS
-    assert ledger.believed("evil", "a") == ledger.believed("evil", "b") == 0.0
-    assert ledger.believed("app", "a") == 1.0
-    assert "its 20 signals of 'quality' on a are -0.88 beside the 300" in ledger.verdicts["evil"]
+    assert steps == BLATANT_SIGNALS
+    assert (
+        ledger.believed(("evil", "quality", "a"), 0.0)
+        == ledger.believed(("evil", "quality", "b"), 0.0)
+        == 0.0
+    )
+    assert ledger.believed(("app", "quality", "a"), 0.0) == 1.0
+    assert "its 5 signals of 'quality' on a are -0.88 beside the 300" in ledger.verdicts["evil"]
     # What it said is no longer held against anybody.
     assert ledger.totals["quality", "a"].count == pytest.approx(300.0)
 
@@ -56,6 +60,29 @@ def test_honest_sources_are_not_set_aside_by_chance() -> None:
     assert set_aside == 0
 
 
+def test_a_slanted_key_is_set_aside_once_it_has_said_enough() -> None:
+    ledger = Ledger(FeedbackConfig())
+    for arm in ("a", "b"):
+        honest(ledger, "app", arm, 300, seed=9)
+    for i in range(19):
+        honest(ledger, "slanted", "a", 1, seed=i, shift=-0.3)
+        honest(ledger, "slanted", "b", 1, seed=i)
+    assert not ledger.quarantined
+    honest(ledger, "slanted", "a", 1, seed=20, shift=-0.3)
+    assert ledger.quarantined == {"slanted"}
+
+
+def test_a_new_sources_signal_far_off_counts_little() -> None:
+    ledger = Ledger(FeedbackConfig())
+    honest(ledger, "app", "a", 300, seed=10)
+    ledger.enter(("new", "quality", "a"), -0.9)
+    near, far = (ledger.believed(("new", "quality", "a"), off) for off in (-0.3, -0.9))
+    assert near == 1.0
+    # Twice as far off as three standard deviations of 0.15.
+    assert far == pytest.approx(0.25, abs=0.03)
+    assert ledger.believed(("app", "quality", "a"), -0.9) == 1.0
+
+
 def test_another_metric_is_another_scale() -> None:
     ledger = Ledger(FeedbackConfig())
     honest(ledger, "judge", "a", 300, seed=3)
@@ -77,30 +104,30 @@ def test_a_majority_is_not_judged_by_a_minority() -> None:
 def test_a_source_counts_for_no_more_than_its_share() -> None:
     ledger = Ledger(FeedbackConfig(quarantine=False))
     honest(ledger, "app", "a", 90, seed=5)
-    assert ledger.believed("app", "a") == 1.0
+    assert ledger.believed(("app", "quality", "a"), 0.0) == 1.0
     weight = 0.0
     for _ in range(60):
         ledger.enter(("second", "quality", "a"), 0.0)
-        weight += ledger.believed("second", "a")
+        weight += ledger.believed(("second", "quality", "a"), 0.0)
     # A quarter beside 90 is 30; what comes after counts ever less.
-    assert ledger.believed("second", "a") == pytest.approx(0.5)
+    assert ledger.believed(("second", "quality", "a"), 0.0) == pytest.approx(0.5)
     assert 30.0 < weight < 52.0
 
 
 def test_the_only_source_and_the_first_signals_of_each_count_fully() -> None:
     ledger = Ledger(FeedbackConfig())
-    assert ledger.believed("app", "a") == 1.0
+    assert ledger.believed(("app", "quality", "a"), 0.0) == 1.0
     honest(ledger, "app", "a", 500, seed=6)
-    assert ledger.believed("app", "a") == 1.0
+    assert ledger.believed(("app", "quality", "a"), 0.0) == 1.0
     honest(ledger, "second", "new", int(FREE_SIGNALS), seed=7)
-    assert ledger.believed("second", "new") == 1.0
+    assert ledger.believed(("second", "quality", "new"), 0.0) == 1.0
 
 
 def test_equal_sources_that_are_many_are_not_bounded() -> None:
     ledger = Ledger(FeedbackConfig())
     for k in range(8):
         honest(ledger, f"key{k}", "a", 50 + k, seed=k)
-    assert {ledger.believed(f"key{k}", "a") for k in range(8)} == {1.0}
+    assert {ledger.believed((f"key{k}", "quality", "a"), 0.0) for k in range(8)} == {1.0}
 
 
 def test_a_trusted_source_is_neither_bounded_nor_set_aside() -> None:
@@ -108,7 +135,7 @@ def test_a_trusted_source_is_neither_bounded_nor_set_aside() -> None:
     honest(ledger, "app", "a", 300, seed=8)
     for _ in range(200):
         ledger.enter(("ci", "quality", "a"), -0.9)
-    assert ledger.believed("ci", "a") == 1.0
+    assert ledger.believed(("ci", "quality", "a"), 0.0) == 1.0
     assert not ledger.verdicts
 
 
@@ -124,7 +151,7 @@ def test_a_source_in_quarantine_is_tallied_apart() -> None:
     ledger.enter(("evil", "quality", "a"), -0.9)
     assert ledger.totals["quality", "a"].count == 300.0
     assert ledger.changes["evil", "quality", "a"] == Tally(1.0, -0.9, 0.9 * 0.9)
-    assert ledger.believed("evil", "a") == 0.0
+    assert ledger.believed(("evil", "quality", "a"), 0.0) == 0.0
 
 
 def test_a_signal_taken_out_again_leaves_nothing() -> None:
