@@ -36,6 +36,9 @@ app.add_typer(offline)
 
 def main() -> None:
     """Entry point of ``bandit-router``; never returns."""
+    # One request's arithmetic is too small to share: threads would only wait for each other. To
+    # be said before numpy is first imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -134,9 +137,6 @@ def serve(
     ] = None,
 ) -> None:
     """Start the router: an OpenAI-compatible server that chooses the model for model="auto"."""
-    # One request's arithmetic is too small to share: threads would only wait for each other, a
-    # third more CPU on two cores. To be said before numpy is first imported.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from bandit_router.check import warnings_of
     from bandit_router.config_file import load_config
     from service.run import serve as serve_until_stopped

@@ -48,7 +48,7 @@ def colours_of(points: Sequence[Point]) -> dict[str, str]:
 
 def styled(chart: Any, *, width: int | str = "container") -> Any:
     """A chart with the page's fonts and colours; ``container`` makes it as wide as its place."""
-    if not isinstance(chart, alt.FacetChart):
+    if not isinstance(chart, alt.VConcatChart):
         chart = chart.properties(width=width)
     return (
         chart.configure(font=FONT, background="transparent")

@@ -104,5 +104,7 @@ def saving(point: Point, reference: Point | None) -> str:
     share = 1.0 - point.cost_usd / reference.cost_usd
     if abs(share) < 0.0005:
         return "the same"
-    digits = 1 if abs(share) > 0.985 else 0
+    if share <= -1.0:
+        return f"{1.0 - share:.1f} times as much"
+    digits = 1 if share > 0.985 else 0
     return f"{abs(share):.{digits}%} {'less' if share > 0 else 'more'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from simulations.contrasts import Mean
 from simulations.report.content import Finding, Level, Point
 from simulations.report.page import dollars, saving
 
@@ -9,28 +10,33 @@ from simulations.report.page import dollars, saving
 BEARABLE_LOSS = 0.02
 
 
-def bargain(point: Point, reference: Point) -> Finding | None:
-    """What a policy saves against the reference, and what that costs in quality."""
-    if None in (point.quality, point.cost_usd, reference.quality, reference.cost_usd):
+def bargain(point: Point, reference: Point, gain: Mean | None = None) -> Finding | None:
+    """What a policy saves against the reference, and what that costs in quality.
+
+    gain: the paired difference in quality, which says more than two intervals; without it the
+    intervals are added up.
+    """
+    if point.quality is None or reference.quality is None:
         return None
-    assert point.quality is not None
-    assert reference.quality is not None
     lost = reference.quality - point.quality
     spread = sum(
         (p.quality_interval[1] - p.quality_interval[0]) / 2
         for p in (point, reference)
         if p.quality_interval
     )
-    money = (
-        f"costs {dollars(point.cost_usd)} a request, {saving(point, reference)} than "
-        f"{reference.name}"
-    )
-    if lost <= 0.0:
-        quality = f"and is {-lost:.4f} better"
-    elif lost <= spread:
-        quality = f"and its quality cannot be told apart ({-lost:+.4f}, within the intervals)"
+    if gain is not None:
+        lost, spread = -gain.value, (gain.high - gain.low) / 2
+    if point.cost_usd is None or reference.cost_usd is None:
+        return None
+    compared = saving(point, reference)
+    joint = "as" if compared.endswith(("same", "much")) else "than"
+    money = f"costs {dollars(point.cost_usd)} a request, {compared} {joint} {reference.name}"
+    if abs(lost) <= spread:
+        quality = f"and its quality cannot be told apart ({-lost:+.4f} ± {spread:.4f})"
+    elif lost < 0.0:
+        quality = f"and is {-lost:.4f} better (± {spread:.4f})"
     else:
-        quality = f"at {lost:.4f} less quality"
+        quality = f"at {lost:.4f} less quality (± {spread:.4f})"
     level = Level.GOOD if lost <= spread else Level.NOTE
     return Finding(level, f"{point.name} {money}, {quality}.")
 

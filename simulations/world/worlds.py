@@ -28,11 +28,12 @@ def office(feature_count: int = 16) -> World:
     )
 
 
-def documentation(feature_count: int = 8) -> World:
+def documentation(feature_count: int = 8, noise: float = 0.1) -> World:
     """A documentation chatbot: 70 % simple and 30 % hard questions, a small and a large model.
 
     Both answer simple questions alike; the small one fails on most hard ones. A call of the
-    small one costs $0.0003, of the large one $0.003, whatever its length.
+    small one costs $0.0003, of the large one $0.003, whatever its length. Little noise: where
+    perfect rules could be written, what tells the two kinds apart can be seen.
     """
     models = (
         WorldModel("small", (3.0, -0.8), 0.6, call_usd=0.0003, latency_s=0.6),
@@ -45,6 +46,7 @@ def documentation(feature_count: int = 8) -> World:
         hardness=np.array([0.2, 0.75]),
         feature_count=feature_count,
         signal="thumb",
+        noise=noise,
     )
 
 
