@@ -1,6 +1,11 @@
 """Off-policy evaluation: what another policy would have earned and cost, from the log."""
 
+from bandit_router.ope.blocks import Source
 from bandit_router.ope.estimate import Estimate, Limits, Refusal, RefusalReason
+from bandit_router.ope.evaluation import evaluate
+from bandit_router.ope.options import METHODS, Options, Tradeoff
+from bandit_router.ope.registry import ESTIMATORS
+from bandit_router.ope.result import Evaluation, SegmentEstimate, difference
 from bandit_router.ope.rounds import (
     OUTCOMES,
     REMEDIES,
@@ -12,14 +17,23 @@ from bandit_router.ope.rounds import (
 from bandit_router.ope.targets import Target, fixed, logging_policy, mix
 
 __all__ = [
+    "ESTIMATORS",
+    "METHODS",
     "OUTCOMES",
     "REMEDIES",
     "Estimate",
+    "Evaluation",
     "Limits",
     "LoggedRounds",
+    "Options",
     "Refusal",
     "RefusalReason",
+    "SegmentEstimate",
+    "Source",
     "Target",
+    "Tradeoff",
+    "difference",
+    "evaluate",
     "fixed",
     "joined",
     "logged_rounds",
