@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from bandit_router import __version__
 from bandit_router.errors import RouterError, StoreError
+from bandit_router.types import Operation
 from service.admin import admin_routes
 from service.body import ClientGone, invalid_fields
 from service.chat import ChatDoor
@@ -41,9 +42,17 @@ def create_app(runtime: Runtime) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # Plain routes for the two hot doors: FastAPI's own cost a multiple of the routing.
+        # Plain routes for the hot doors: FastAPI's own cost a multiple of the routing.
         routes=[
             Route("/v1/chat/completions", ChatDoor(runtime).complete, methods=["POST"]),
+            *(
+                Route(f"/v1/{operation}", ChatDoor(runtime, operation).complete, methods=["POST"])
+                for operation in (
+                    Operation.COMPLETIONS,
+                    Operation.EMBEDDINGS,
+                    Operation.RESPONSES,
+                )
+            ),
             Route("/v1/route", RouteDoor(runtime).route, methods=["POST"]),
         ],
         middleware=[Middleware(RequestIds, new_id=lambda: uuid.uuid4().hex)],

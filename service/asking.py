@@ -7,19 +7,26 @@ from typing import Any
 from starlette.requests import Request
 
 from bandit_router.store.api_keys import Principal
-from service.chat_request import ChatRequest, parse_chat
+from bandit_router.types import Operation
+from service.chat_request import ChatRequest
+from service.operations import parse_request
 from service.runtime import Runtime
 from service.sessions import session_id_of
 from service.wishes import read_wishes
 
 
 def asked(
-    runtime: Runtime, request: Request, principal: Principal, body: dict[str, Any]
+    runtime: Runtime,
+    request: Request,
+    principal: Principal,
+    body: dict[str, Any],
+    operation: Operation = Operation.CHAT,
 ) -> ChatRequest:
-    """The chat request in a body and its headers. Raises InvalidRequest."""
+    """The request for an operation in a body and its headers. Raises InvalidRequest."""
     wishes = read_wishes(request.headers, body)
     explicit = wishes.session_id or request.headers.get("x-session-id")
-    return parse_chat(
+    return parse_request(
+        operation,
         body,
         session_id=session_id_of(runtime.config.sessions, explicit, body),
         tenant=principal.tenant,

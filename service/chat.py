@@ -1,4 +1,5 @@
-"""POST /v1/chat/completions: choose, call, hand the answer on, remember what happened."""
+"""The doors that ask a model, chat completions and its sisters: choose, call, hand the answer
+on, remember what happened."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from bandit_router.completion import Completed
 from bandit_router.errors import AllModelsFailed, RequestRefused, RouterError, StoreUnavailable
 from bandit_router.open_stream import OpenStream
 from bandit_router.store.api_keys import Scope
-from bandit_router.types import Decision
+from bandit_router.types import Decision, Operation
 from service.answers import json_bytes
 from service.asking import asked
 from service.body import ClientGone, read_object
@@ -43,16 +44,17 @@ class _Turn:
 class ChatDoor:
     """The hot path."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, operation: Operation = Operation.CHAT) -> None:
         self._runtime = runtime
+        self._operation = operation
 
     async def complete(self, request: Request) -> Response:
-        """Answer one chat request, whole or streamed."""
+        """Answer one request of this door's operation, whole or streamed."""
         runtime = self._runtime
         begun_s = runtime.clock.monotonic_s()
         principal = await runtime.doorkeeper.admit(request.headers, Scope.ROUTE)
         body = await read_object(request, runtime.config.server.max_body_bytes)
-        chat = asked(runtime, request, principal, body)
+        chat = asked(runtime, request, principal, body, self._operation)
         turn = _Turn(request, chat, begun_s)
         try:
             return await self._routed(turn)
@@ -127,7 +129,8 @@ class ChatDoor:
 
     def _without_store(self, chat: ChatRequest) -> tuple[str, ...]:
         """Who may answer without a stored decision: a last resort, if the caller takes one."""
-        names = tuple(model.name for model in self._runtime.config.last_resorts)
+        last = self._runtime.config.last_resorts
+        names = tuple(model.name for model in last if self._operation in model.serves)
         named = chat.routing.override
         return names if named is None else tuple(name for name in names if name == named)
 
@@ -143,6 +146,7 @@ class ChatDoor:
             chat.upstream,
             decision_id=decision_id,
             context=chat.routing.metadata,
+            operation=self._operation,
             log=log,
         )
         return result, clock.monotonic_s() - begun_s

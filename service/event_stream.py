@@ -23,8 +23,9 @@ class EventStream(Response):
     """Sends every piece on as it comes; leaves the upstream when the caller leaves.
 
     A break after the first byte goes into the stream as an OpenAI error event, without
-    [DONE] after it. finished: called once, when the stream's outcome is final. farewell: one
-    more chunk, made of the last one, before [DONE] of a stream that ended well.
+    [DONE] after it. A stream of named events (Responses) ends with its last event, not
+    [DONE]. finished: called once, when the stream's outcome is final. farewell: one more chunk,
+    made of the last one, before [DONE] of a stream that ended well.
     """
 
     media_type = "text/event-stream"
@@ -75,14 +76,19 @@ class EventStream(Response):
         last, chunk = DONE, b""
         try:
             async for piece in self._stream:
-                if piece.data:
+                if piece.event:
+                    last = b""
+                    data = _with_model_inside(piece.data, self._stream.model)
+                    await _body(send, b"event: " + piece.event + b"\n" + event_of(data))
+                elif piece.data:
                     chunk = _named(piece.data, self._stream.model)
                     await _body(send, event_of(chunk))
-            if self._farewell is not None:
+            if self._farewell is not None and chunk:
                 await _body(send, event_of(self._farewell(chunk)))
         except ProviderError as error:
             last = event_of(stream_problem(error).event())
-        await _body(send, last)
+        if last:
+            await _body(send, last)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -96,6 +102,14 @@ def _named(data: bytes, model: str) -> bytes:
     chunk = orjson.loads(data)
     chunk["model"] = model
     return orjson.dumps(chunk)
+
+
+def _with_model_inside(data: bytes, model: str) -> bytes:
+    """The event on one line, and the response in it under the model's name here."""
+    event = orjson.loads(data)
+    if isinstance(event.get("response"), dict):
+        event["response"]["model"] = model
+    return orjson.dumps(event)
 
 
 async def _body(send: Send, body: bytes) -> None:
