@@ -34,6 +34,11 @@ def no_exploration(arm_count: int) -> Exploration:
     return Exploration(floor=np.zeros(arm_count))
 
 
+def greedily(best: int, arm_count: int) -> Exploration:
+    """All on the arm that looks best: what a frozen router mixes in."""
+    return Exploration(floor=np.zeros(arm_count), look_arm=best, look_probability=1.0)
+
+
 def explored(
     config: ExplorationConfig,
     pmf: FloatArray,

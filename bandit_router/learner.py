@@ -18,6 +18,7 @@ from bandit_router.errors import SnapshotError
 from bandit_router.learning import LearnedState, LogRows, Problem
 from bandit_router.policies import Policy
 from bandit_router.protocols import Clock, LearnerBatch, LearnerStore, SnapshotRecord
+from bandit_router.roster import adapted
 from bandit_router.router import Serving
 from bandit_router.types import Observation
 
@@ -85,12 +86,23 @@ class Learner:
         self._refit_at_s = clock.monotonic_s()
         self._fits_snapshot = False
         self._other_arms = False
+        self._next: tuple[Problem, Policy[Any]] | None = None
         self.quarantine: deque[Quarantined] = deque(maxlen=QUARANTINE_KEPT)
 
     @property
     def serving(self) -> Serving:
         """The state as of the last snapshot written or read."""
         return Serving(version=self._version, state=self._state)
+
+    @property
+    def problem(self) -> Problem:
+        """What the state is learned for."""
+        return self._problem
+
+    def adopt(self, problem: Problem, policy: Policy[Any]) -> None:
+        """Learn for other models, prices or another budget from the next turn on; the policy's
+        name and the features must be the same."""
+        self._next = (problem, policy)
 
     @property
     def progress(self) -> Progress:
@@ -107,6 +119,7 @@ class Learner:
         """Take up the newest snapshot; one of other models by their names. One that does not
         fit what is configured now is not used: a replica then serves a cold state until the
         leader has fitted anew."""
+        self._take_up()
         record = await self._store.latest_snapshot(self._policy.name)
         if record is not None and record.version != self._version:
             self._version = record.version
@@ -144,6 +157,10 @@ class Learner:
 
         A step that fails changes nothing, so that it can be taken again.
         """
+        self._take_up()
+        if self._other_arms and self._cursor != START:
+            await self.take_over()
+            return True
         batch = await self._store.learner_rows(self._cursor, self._config.batch_rows)
         if batch.cursor == self._cursor:
             return False
@@ -168,6 +185,14 @@ class Learner:
             self._state, self._cursor, self._rewards_at_refit, self._refit_at_s = before
             self.quarantine = quarantine
             raise
+
+    def _take_up(self) -> None:
+        if self._next is None:
+            return
+        (problem, policy), self._next = self._next, None
+        self._other_arms |= problem.arms != self._problem.arms
+        self._state = adapted(policy, self._state, self._problem, problem)
+        self._problem, self._policy = problem, policy
 
     def _refit_due(self) -> bool:
         rewards = float(self._state.rewards.sum())

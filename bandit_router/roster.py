@@ -52,6 +52,19 @@ def with_arms(policy: Policy[Any], state: LearnedState, old: Problem, new: Probl
     return with_solved_price(new, policy, carried)
 
 
+def adapted(policy: Policy[Any], state: LearnedState, old: Problem, new: Problem) -> LearnedState:
+    """What was learned under ``old``, for the models and the budget of ``new``.
+
+    Under another budget the account begins anew: neither surplus nor debt was made under it.
+    """
+    same = old.arms == new.arms and np.array_equal(old.prices.metered, new.prices.metered)
+    if not same:
+        state = with_arms(policy, state, old, new)
+    if old.budget_usd != new.budget_usd:
+        state = replace(state, pacer=replace(state.pacer, account_usd=0.0, price_of_dollar=0.0))
+    return with_solved_price(new, policy, state)
+
+
 def origins(old: tuple[str, ...], new: Problem) -> tuple[IntArray, BoolArray]:
     """(K',) index of the old arm that each new one continues, -1 for none, and (K',) whether
     it does so as a new version."""

@@ -13,13 +13,13 @@ import numpy as np
 
 from bandit_router.activity import ActivityLog
 from bandit_router.breakers import Breakers
-from bandit_router.choice import draw, one_hot, uniform_for
+from bandit_router.choice import draw, mix, one_hot, uniform_for
 from bandit_router.choosers import STATE_OF, Choosers
 from bandit_router.config import ExplorationConfig, ModelConfig, RouterConfig
 from bandit_router.effort import Prices
 from bandit_router.eligibility import check_known, check_serves, eligible_models, is_weaker
 from bandit_router.errors import ConfigError
-from bandit_router.exploration import no_exploration
+from bandit_router.exploration import greedily, no_exploration
 from bandit_router.learning import LearnedState, Problem
 from bandit_router.policies import Policy, PolicyOptions, build_policy
 from bandit_router.prices import estimate_input_tokens
@@ -95,6 +95,7 @@ class Router:
         breakers: Breakers,
         activity: ActivityLog,
         secret: bytes,
+        frozen: bool = False,
     ) -> None:
         if problem.arms != tuple(model.name for model in config.models):
             raise ConfigError("the problem's arms are not the configured models, in their order")
@@ -110,6 +111,7 @@ class Router:
         self._choosers = Choosers(config, problem, policy, options_of(config))
         self._activity = activity
         self._secret = secret
+        self._frozen = frozen
         self.serving = serving
 
     def decide(
@@ -161,6 +163,10 @@ class Router:
             pmf, exploration = one_hot(arm, eligible.size), no_exploration(eligible.size)
         else:
             mode, pmf, exploration = Mode.POLICY, selection.pmf, selection.exploration
+            if self._frozen:
+                best = int(np.where(eligible, selection.utility, -np.inf).argmax())
+                exploration = greedily(best, eligible.size)
+                pmf = mix(pmf, exploration)
             arm = draw(pmf, uniform_for(decision_id, self._secret))
         if firm is not None:
             # A named model stands alone, unless others are listed to fall back along.
@@ -169,7 +175,7 @@ class Router:
         else:
             fallbacks = self._fallbacks(selection, eligible, arm, request.operation)
         if not dry_run:
-            looked = exploration.look_arm == arm
+            looked = exploration.look_arm == arm and not self._frozen
             cost_usd = float(selection.prediction.cost_usd[arm])
             self._activity.pulled(now_s, arm, cost_usd if looked else 0.0)
         return Decision(

@@ -157,7 +157,8 @@ class Exploration:
     """What was mixed into the policy's pmf before the draw, enough to mix it again.
 
     floor: (K,) least probability of each arm. look_arm: index of the arm given a forced look,
-    or -1. look_probability: its weight in the mixture.
+    or -1. look_probability: its weight in the mixture; 1 where exploration was frozen, and then
+    the arm is the one that looked best.
     """
 
     floor: FloatArray

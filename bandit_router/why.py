@@ -130,6 +130,8 @@ def _sentence(decision: Decision, candidates: list[Candidate], best: int) -> str
     if not others:
         return f"{said}, and no other model was eligible"
     looked = decision.exploration.look_arm
+    if decision.exploration.look_probability == 1.0:
+        return f"{said}; exploration was frozen, and it looked best"
     if looked >= 0 and decision.arms[looked] == chosen.model:
         return f"{said}; it was due for a look, having been tried too little lately"
     if chosen.model == decision.arms[best]:

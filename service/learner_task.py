@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from bandit_router.errors import RouterError, StoreUnavailable
+from bandit_router.errors import RouterError, SnapshotError, StoreUnavailable
 from bandit_router.learner import Learner
 from bandit_router.protocols import Clock
 from bandit_router.router import Serving
@@ -54,6 +54,7 @@ class LearnerTask:
         self._heard_rewards = asyncio.Event()
         self._heard_snapshot = asyncio.Event()
         self._unthinned = 0
+        self._newest = 0
         self.leads = False
         self.last_error: str | None = None
 
@@ -80,6 +81,11 @@ class LearnerTask:
             listening.cancel()
             await asyncio.wait([listening])
 
+    def wake(self) -> None:
+        """Take a turn at once: the models or the budget are others."""
+        self._heard_rewards.set()
+        self._heard_snapshot.set()
+
     def _note(self, error: Exception) -> None:
         self.leads = False
         self.last_error = f"{type(error).__name__}: {error}"
@@ -87,7 +93,11 @@ class LearnerTask:
     async def _listen(self) -> None:
         async for heard in self._notifications:
             if heard.channel == SNAPSHOTS_CHANNEL:
-                self._heard_snapshot.set()
+                version, _, policy = heard.payload.partition(" ")
+                # Every connect says nothing; a leader hears himself too.
+                if policy in ("", self._policy):
+                    self._newest = max(self._newest, int(version or 0))
+                    self._heard_snapshot.set()
             else:
                 self._heard_rewards.set()
 
@@ -111,7 +121,10 @@ class LearnerTask:
         checked_s = self._clock.monotonic_s()
         while True:
             self._heard_rewards.clear()
-            if await self._learner.step():
+            if self._newest > self._learner.progress.version:
+                # An operator went back to an earlier state, which is the newest one now.
+                self._serve(await self._learner.take_over())
+            if await self._step():
                 self._serve(self._learner.serving)
                 await self._thin()
                 # Rows that come meanwhile are folded together: a snapshot each would be waste.
@@ -125,6 +138,15 @@ class LearnerTask:
                     self.leads = False
                     log.warning("the learner's lock is lost; asking for it again")
                     return
+
+    async def _step(self) -> bool:
+        """One turn of the fold; True when a new snapshot serves."""
+        try:
+            return await self._learner.step()
+        except SnapshotError:
+            # Somebody else wrote this version: an operator went back meanwhile.
+            await self._learner.take_over()
+            return True
 
     async def _thin(self) -> None:
         self._unthinned += 1

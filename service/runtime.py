@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Self
+from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -17,13 +18,17 @@ from bandit_router.activity import ActivityLog
 from bandit_router.breakers import Breakers
 from bandit_router.circuit import settings_of
 from bandit_router.completion import FallbackChain
-from bandit_router.config import RouterConfig
+from bandit_router.config import ModelConfig, RouterConfig
 from bandit_router.features import build_extractor
 from bandit_router.ids import uuid7
 from bandit_router.learner import Learner
-from bandit_router.protocols import Clock
+from bandit_router.learning import Problem
+from bandit_router.overlay import Overlay
+from bandit_router.policies import Policy
+from bandit_router.protocols import Clock, Provider
 from bandit_router.providers.registry import build_providers, close_providers
 from bandit_router.providers.replayed import FaultPlan
+from bandit_router.roster import adapted
 from bandit_router.router import Router, Serving, policy_of, problem_of
 from bandit_router.steering import steered
 from bandit_router.store import migrate
@@ -36,6 +41,7 @@ from bandit_router.store.feedback_store import PostgresFeedbackStore
 from bandit_router.store.inspection_store import InspectionStore
 from bandit_router.store.leadership import LeaderLock
 from bandit_router.store.learner_store import SNAPSHOTS_CHANNEL, PostgresLearnerStore
+from bandit_router.store.live_settings import LIVE_CHANNEL, LiveSettings
 from bandit_router.store.models_table import upsert_models
 from bandit_router.store.notifications import Notifications
 from bandit_router.store.partitions import ensure_partitions
@@ -47,6 +53,7 @@ from bandit_router.store.session_log import SessionLog
 from bandit_router.types import Decision, RoutingRequest
 from service.books import Books
 from service.learner_task import LearnerTask
+from service.live import LiveConfiguration
 from service.principals import Doorkeeper
 from service.rollup_task import keep_rollups
 from service.sessions import Sessions
@@ -54,6 +61,9 @@ from service.settings import Settings
 from service.upkeep import keep_up, restore_activity
 
 ID_BYTES = 10
+# After the chain's deadline, a stream may be read for so long yet.
+LEAVING_S = 30.0
+log = logging.getLogger(__name__)
 
 
 class Runtime:
@@ -79,6 +89,8 @@ class Runtime:
     books: Books
     doorkeeper: Doorkeeper
     sessions: Sessions
+    live: LiveConfiguration
+    live_settings: LiveSettings
 
     def __init__(
         self,
@@ -88,6 +100,7 @@ class Runtime:
         clock: Clock,
         random_bytes: Callable[[int], bytes],
         faults: FaultPlan | None = None,
+        reread: Callable[[], RouterConfig] | None = None,
     ) -> None:
         self.config = config
         self.settings = settings
@@ -100,6 +113,9 @@ class Runtime:
         self.breakers = Breakers(self.models, settings_of(config.fallback), clock)
         self._random_bytes = random_bytes
         self._faults = faults
+        self._reread = reread
+        self._providers: dict[str, Provider] = {}
+        self._leaving: dict[asyncio.Task[None], dict[str, Provider]] = {}
         self._exits = AsyncExitStack()
 
     async def start(self) -> Self:
@@ -167,6 +183,10 @@ class Runtime:
             self.postgres = f"{shown(self.engine)} (Postgres {version})"
         await migrate.upgrade(url)
         await ensure_partitions(self.engine, self.clock.now())
+        self.live_settings = LiveSettings(self.engine)
+        self.live = LiveConfiguration(config, self.live_settings, self._take_up, self._reread)
+        self._use(await self.live.begin())
+        config = self.config
         await upsert_models(self.engine, config.models)
         self.inspection = InspectionStore(self.engine)
         self.rollup_reads = RollupReads(self.engine)
@@ -180,7 +200,10 @@ class Runtime:
             self.clock,
             require_api_key=config.server.require_api_key,
         )
-        combine = partial(rewards.combined, rewards=config.rewards)
+
+        def combine(values: Mapping[str, float]) -> Any:
+            return rewards.combined(values, rewards=self.config.rewards)
+
         self.feedback = await exits.enter_async_context(
             PostgresFeedbackStore(
                 self.engine, combine, partial(trust.open_ledger, config=config.feedback)
@@ -191,21 +214,10 @@ class Runtime:
         exits.push_async_callback(self.books.settle, self.settings.shutdown_s)
 
     async def _open_models(self) -> None:
-        providers = build_providers(
-            self.config.models,
-            environ=self.settings.environ,
-            clock=self.clock,
-            faults=self._faults,
-        )
-        self._exits.push_async_callback(close_providers, providers)
-        self.chain = FallbackChain(
-            self.models,
-            providers,
-            self.config.fallback,
-            breakers=self.breakers,
-            clock=self.clock,
-            rng=random.Random(self._random_bytes(ID_BYTES)),
-        )
+        # What is open when the service ends, whichever models came and went.
+        self._exits.push_async_callback(self._close_models)
+        self._providers = self._build(self.config.models)
+        self.chain = self._chain_of(self.config, self._providers, self.models)
 
     async def _open_learning(self) -> None:
         config, exits = self.config, self._exits
@@ -219,16 +231,10 @@ class Runtime:
         )
         activity = ActivityLog(len(self.problem.arms))
         await restore_activity(activity, self.inspection, self.problem.arms, self.clock.now())
-        self.router = Router(
-            config,
-            self.extractor,
-            self.problem,
-            self.policy,
-            await self.learner.load(),
-            breakers=self.breakers,
-            activity=activity,
-            secret=self.settings.draw_secret,
+        self.router = self._router_of(
+            config, await self.learner.load(), activity, self.live.overlay
         )
+        self._activity = activity
         notifications = Notifications(self.engine, (REWARDS_CHANNEL, SNAPSHOTS_CHANNEL))
         await exits.enter_async_context(notifications)
         lock = LeaderLock(self.engine)
@@ -245,14 +251,123 @@ class Runtime:
             snapshots_kept=config.store.snapshots_kept,
         )
         self._in_background(self.learner_task.run(), "learner")
-        upkeep = keep_up(self.engine, activity, self.inspection, self.problem.arms, self.clock)
+        upkeep = keep_up(
+            self.engine, lambda: (self._activity, self.problem.arms), self.inspection, self.clock
+        )
         self._in_background(upkeep, "upkeep")
         rollups = Rollups(self.engine, config.features.metadata)
         sums = keep_rollups(rollups, self.clock, lambda: self.learner_task.leads)
         self._in_background(sums, "rollups")
 
+        heard = Notifications(self.engine, (LIVE_CHANNEL,))
+        await exits.enter_async_context(heard)
+        self._in_background(self.live.follow(heard), "live configuration")
+
     def _serve(self, serving: Serving) -> None:
-        self.router.serving = serving
+        # For a moment after a change the learner still speaks of the models before it.
+        if self.learner.problem is self.problem:
+            self.router.serving = serving
+
+    def check_fits(self, config: RouterConfig) -> None:
+        """Raise ConfigError where this configuration could not be taken up."""
+        policy_of(config)
+        self._build(config.models)
+
+    async def _take_up(self, config: RouterConfig, overlay: Overlay) -> None:
+        """Swap in what a configuration makes. Raises ConfigError, and then nothing has moved."""
+        policy, problem = policy_of(config), problem_of(config, self.extractor)
+        old_models, old_providers = dict(self.models), self._providers
+        kept = {
+            model.name: old_providers[model.name]
+            for model in config.models
+            if old_models.get(model.name) == model
+        }
+        fresh = self._build([model for model in config.models if model.name not in kept])
+        providers = {**kept, **fresh}
+        activity = ActivityLog(len(problem.arms))
+        await restore_activity(activity, self.inspection, problem.arms, self.clock.now())
+        serving = self.router.serving
+        state = adapted(policy, serving.state, self.problem, problem)
+        # From here on nothing waits: a request sees the old parts or the new ones.
+        models = {model.name: model for model in config.models}
+        # Decided before, called after: who went away still answers those requests.
+        self.chain = self._chain_of(
+            config, {**old_providers, **providers}, {**old_models, **models}
+        )
+        self._use(config, policy, problem)
+        self._providers, self._activity = providers, activity
+        self.router = self._router_of(config, Serving(serving.version, state), activity, overlay)
+        self.learner.adopt(problem, policy)
+        self.learner_task.wake()
+        leaving = {n: p for n, p in old_providers.items() if providers.get(n) is not p}
+        if leaving:
+            task = asyncio.create_task(self._let_go(leaving), name="models that leave")
+            self._leaving[task] = leaving
+            task.add_done_callback(self._forget)
+        await upsert_models(self.engine, config.models)
+        log.info("the configuration is a new one: models %s", ", ".join(models))
+
+    def _use(
+        self,
+        config: RouterConfig,
+        policy: Policy[Any] | None = None,
+        problem: Problem | None = None,
+    ) -> None:
+        self.config = config
+        self.policy = policy or policy_of(config)
+        self.problem = problem or problem_of(config, self.extractor)
+        # In place: breakers and sessions look into this very dictionary.
+        self.models.clear()
+        self.models.update({model.name: model for model in config.models})
+
+    async def _let_go(self, providers: dict[str, Provider]) -> None:
+        await asyncio.sleep(self.config.fallback.deadline_s + LEAVING_S)
+        await close_providers(providers)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            self._leaving.pop(task, None)
+
+    async def _close_models(self) -> None:
+        for task in self._leaving:
+            task.cancel()
+        for leaving in (*self._leaving.values(), self._providers):
+            await close_providers(leaving)
+
+    def _build(self, models: Sequence[ModelConfig]) -> dict[str, Provider]:
+        return build_providers(
+            models, environ=self.settings.environ, clock=self.clock, faults=self._faults
+        )
+
+    def _chain_of(
+        self,
+        config: RouterConfig,
+        providers: Mapping[str, Provider],
+        models: Mapping[str, ModelConfig],
+    ) -> FallbackChain:
+        return FallbackChain(
+            models,
+            providers,
+            config.fallback,
+            breakers=self.breakers,
+            clock=self.clock,
+            rng=random.Random(self._random_bytes(ID_BYTES)),
+        )
+
+    def _router_of(
+        self, config: RouterConfig, serving: Serving, activity: ActivityLog, overlay: Overlay
+    ) -> Router:
+        return Router(
+            config,
+            self.extractor,
+            self.problem,
+            self.policy,
+            serving,
+            breakers=self.breakers,
+            activity=activity,
+            secret=self.settings.draw_secret,
+            frozen=overlay.frozen,
+        )
 
     def _in_background(self, work: Coroutine[None, None, None], name: str) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work, name=name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -40,9 +40,8 @@ async def restore_activity(
 
 async def keep_up(
     engine: AsyncEngine,
-    activity: ActivityLog,
+    watched: Callable[[], tuple[ActivityLog, Sequence[str]]],
     store: InspectionStore,
-    arms: Sequence[str],
     clock: Clock,
 ) -> None:
     """Until cancelled; a turn that fails is logged, and the next one tries again."""
@@ -51,6 +50,7 @@ async def keep_up(
         await asyncio.sleep(ACTIVITY_EVERY_S)
         turn += 1
         try:
+            activity, arms = watched()
             await restore_activity(activity, store, arms, clock.now())
             if turn % PARTITIONS_EVERY == 0:
                 await ensure_partitions(engine, clock.now())

@@ -102,7 +102,8 @@ LOOKS = text(
     f"""
     SELECT coalesce(sum(o.cost_usd), 0) FROM decisions d
     JOIN outcomes o ON o.decision_id = d.id
-    WHERE {SINCE} AND d.look_arm >= 0 AND d.chosen = d.arms[d.look_arm + 1]
+    WHERE {SINCE} AND d.look_arm >= 0 AND d.look_probability < 1
+      AND d.chosen = d.arms[d.look_arm + 1]
     """
 )
 UNKNOWN = text(

@@ -27,12 +27,18 @@ START: Cursor = (0, 0)
 # stays open for long, in any database of the server, holds the learner back.
 SETTLED = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 
+# A decision that an operator took out of learning, by going back to an earlier snapshot.
+EXCLUDED = (
+    "EXISTS (SELECT FROM learning_exclusions e WHERE e.lifted_at IS NULL "
+    "AND d.seq BETWEEN e.first_seq AND e.last_seq)"
+)
+
 ROWS = text(
     f"""
     SELECT r.xid, r.seq AS row_seq, r.decision_id, r.arm, r.reward, r.previous_reward,
            r.weight, r.previous_weight, r.cost_usd, r.latency_s, r.first_token_s,
            r.output_tokens, d.seq, d.features, d.input_tokens, d.extractor_version, d.tenant
-    FROM rewards r LEFT JOIN decisions d ON d.id = r.decision_id
+    FROM rewards r LEFT JOIN decisions d ON d.id = r.decision_id AND NOT {EXCLUDED}
     WHERE (r.xid, r.seq) > (:after_xid, :after_seq)
       AND (r.xid, r.seq) <= (:upto_xid, :upto_seq) AND r.xid < {SETTLED}
     ORDER BY r.xid, r.seq LIMIT :limit
@@ -44,12 +50,12 @@ LAST_SETTLED = text(
 # The newest decisions of which something was known at a place in the log, and what it was.
 # The arm is that of the last row: a reward moves to the model that answered, and stays there.
 FINAL = text(
-    """
+    f"""
     SELECT d.seq, d.id AS decision_id, known.arm, known.reward, known.weight, known.cost_usd,
            known.latency_s, known.first_token_s, known.output_tokens, d.features, d.input_tokens,
            d.extractor_version, d.tenant
     FROM (SELECT id, seq, features, input_tokens, extractor_version, tenant
-          FROM decisions ORDER BY id DESC LIMIT :limit) d
+          FROM decisions d WHERE NOT {EXCLUDED} ORDER BY id DESC LIMIT :limit) d
     CROSS JOIN LATERAL (
         SELECT (array_agg(r.arm ORDER BY r.seq DESC))[1] AS arm,
                (array_agg(r.reward ORDER BY r.seq DESC)
@@ -66,7 +72,9 @@ FINAL = text(
     ORDER BY d.seq
     """
 )
-LEFT_OUT = text("SELECT seq FROM decisions ORDER BY id DESC OFFSET :limit LIMIT 1")
+LEFT_OUT = text(
+    f"SELECT seq FROM decisions d WHERE NOT {EXCLUDED} ORDER BY id DESC OFFSET :limit LIMIT 1"
+)
 # Older snapshots are thinned to one a day; the newest full one (not a fold) that the kept
 # ones build on stays, so that each can be folded again from the log.
 THIN = text(
@@ -111,23 +119,16 @@ class PostgresLearnerStore:
         Raises SnapshotError when the policy has this version already: another learner is at
         work.
         """
-        values = {
-            "policy": record.policy,
-            "version": record.version,
-            "created_at": record.created_at,
-            "extractor_version": record.extractor_version,
-            "cursor_xid": record.cursor[0],
-            "cursor_seq": record.cursor[1],
-            "reason": record.reason,
-            "payload": record.payload,
-        }
         with store_errors(self._engine):
             try:
                 async with self._engine.begin() as connection:
-                    await connection.execute(insert(snapshots).values(values))
+                    await connection.execute(insert(snapshots).values(snapshot_values(record)))
                     await connection.execute(
                         text("SELECT pg_notify(:channel, :version)"),
-                        {"channel": SNAPSHOTS_CHANNEL, "version": str(record.version)},
+                        {
+                            "channel": SNAPSHOTS_CHANNEL,
+                            "version": f"{record.version} {record.policy}",
+                        },
                     )
             except IntegrityError as error:
                 raise SnapshotError(
@@ -247,3 +248,17 @@ def _observation(row: Mapping[Any, Any]) -> Observation:
         first_token_s=row["first_token_s"],
         tenant=row["tenant"],
     )
+
+
+def snapshot_values(record: SnapshotRecord) -> dict[str, Any]:
+    """The columns of one snapshot."""
+    return {
+        "policy": record.policy,
+        "version": record.version,
+        "created_at": record.created_at,
+        "extractor_version": record.extractor_version,
+        "cursor_xid": record.cursor[0],
+        "cursor_seq": record.cursor[1],
+        "reason": record.reason,
+        "payload": record.payload,
+    }

@@ -22,14 +22,14 @@ NEWEST = text(
     WITH d AS MATERIALIZED (
         SELECT d.id, d.arms, d.chosen, d.mode, d.pmf, d.eligible, d.price_of_dollar,
                d.price_of_second, d.predicted_quality, d.predicted_quality_sd,
-               d.predicted_cost_usd, d.predicted_latency_s, d.look_arm
+               d.predicted_cost_usd, d.predicted_latency_s, d.look_arm, d.look_probability
         FROM decisions d
         WHERE d.id >= :low AND (CAST(:tenant AS text) IS NULL OR d.tenant = :tenant)
         ORDER BY d.id DESC LIMIT :limit
     )
     SELECT d.arms, d.chosen, d.mode, d.pmf, d.eligible, d.price_of_dollar, d.price_of_second,
            d.predicted_quality, d.predicted_quality_sd, d.predicted_cost_usd,
-           d.predicted_latency_s, d.look_arm, o.cost_usd, o.latency_s,
+           d.predicted_latency_s, d.look_arm, d.look_probability, o.cost_usd, o.latency_s,
            o.answered_by = d.chosen AS answered, r.reward
     FROM d LEFT JOIN outcomes o ON o.decision_id = d.id
     {REWARD_NOW}
@@ -120,7 +120,11 @@ class PredictionLog:
             arms=arms,
             arm=arm,
             by_policy=np.array([row.mode == "policy" for row in rows], dtype=np.bool_),
-            looks=np.array([row.look_arm for row in rows], dtype=np.int64) == arm,
+            looks=np.array(
+                [row.look_arm if row.look_probability < 1.0 else -1 for row in rows],
+                dtype=np.int64,
+            )
+            == arm,
             eligible=np.array([row.eligible for row in rows], dtype=np.bool_).reshape(size),
             pmf=matrix("pmf"),
             quality=matrix("predicted_quality"),

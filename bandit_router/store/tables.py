@@ -298,3 +298,25 @@ audit_log = Table(
     Column("detail", JSONB, nullable=False),
     Index(None, "at"),
 )
+
+# What operators set over the file; the names are the overlay's.
+live_settings = Table(
+    "live_settings",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", JSONB, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("updated_at", TIMESTAMP, nullable=False, server_default=NOW),
+)
+
+# Decisions, by seq and both ends included, that teach nothing until the exclusion is lifted.
+learning_exclusions = Table(
+    "learning_exclusions",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", TIMESTAMP, nullable=False, server_default=NOW),
+    Column("lifted_at", TIMESTAMP),
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from service.admin.beliefs import belief_routes
+from service.admin.control import control_routes
 from service.admin.decisions import decision_routes
 from service.admin.keys import key_routes
 from service.admin.models import model_routes
@@ -27,6 +28,7 @@ def admin_routes(runtime: Runtime) -> APIRouter:
         snapshot_routes,
         model_routes,
         key_routes,
+        control_routes,
         source_routes,
         stats_routes,
     ):

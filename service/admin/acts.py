@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from starlette.requests import Request
 
-from bandit_router.errors import RouterError
+from bandit_router.errors import ConfigError, RouterError
+from bandit_router.overlay import overlay_of
 from bandit_router.store.audit import append_audit
 from service.admin.entrance import principal_of
+from service.errors import Refused
 from service.runtime import Runtime
 
 
@@ -43,3 +45,25 @@ async def act(
     except RouterError as error:
         await write(f"{action}.failed", {"error": str(error)})
         raise
+
+
+@contextmanager
+def refused_config() -> Iterator[None]:
+    """A configuration that cannot be had is the asker's to mend: 409, with the reason."""
+    try:
+        yield
+    except ConfigError as error:
+        raise Refused(str(error), status=409, code="configuration_refused") from error
+
+
+async def live_change(runtime: Runtime, request: Request, changes: Mapping[str, Any]) -> None:
+    """Store settings and take them up here; other replicas hear of them.
+
+    Raises Refused 409 where the whole would not do, and then nothing is stored.
+    """
+    with refused_config():
+        stored = await runtime.live_settings.read()
+        overlay = overlay_of({**stored, **changes})
+        runtime.check_fits(runtime.live.would_be(overlay))
+        await runtime.live_settings.write(changes, actor=principal_of(request).name)
+        await runtime.live.refresh()

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
 from starlette.responses import Response
 
 from bandit_router.errors import ConfigError, SnapshotError
 from bandit_router.learning import LearnedState
 from bandit_router.policies import Policy
 from bandit_router.router import policy_of
-from bandit_router.snapshot import from_bytes
+from bandit_router.snapshot import from_bytes, to_bytes
 from bandit_router.snapshot_diff import SnapshotDiff, diff
+from service.admin.acts import act
 from service.admin.entrance import operator_doors
 from service.answers import json_response
+from service.body import read_object, validated
+from service.documented import body_of
 from service.errors import Refused
 from service.runtime import Runtime
 
@@ -41,7 +47,60 @@ def snapshot_routes(runtime: Runtime) -> APIRouter:
         states = [await stored_state(runtime, name, version) for version in (before, after)]
         return json_response(diff(runtime.problem, policy_named(runtime, name), *states))
 
+    @routes.post("/snapshots/rollback", openapi_extra=body_of(Rollback))
+    async def go_back(request: Request) -> Response:
+        """Believe again what an earlier version believed. What was decided since teaches nothing
+        any more, unless `keep_evidence`; money spent stays spent. Going to the version that
+        served before undoes it."""
+        asked = validated(
+            Rollback, await read_object(request, runtime.config.server.max_body_bytes)
+        )
+        detail = asked.model_dump()
+        async with act(runtime, request, "snapshots.rollback", runtime.policy.name, detail):
+            name = runtime.policy.name
+            state = await stored_state(runtime, name, asked.version)
+            old = await runtime.learner_store.snapshot(name, asked.version)
+            newest = await runtime.learner_store.latest_snapshot(name)
+            assert old is not None
+            assert newest is not None
+            now = runtime.router.serving.state.pacer
+            pacer = replace(state.pacer, account_usd=now.account_usd, paid=now.paid)
+            payload = to_bytes(runtime.problem, runtime.policy, replace(state, pacer=pacer))
+            record = replace(
+                old,
+                version=newest.version + 1,
+                created_at=runtime.clock.now(),
+                reason="rollback",
+                payload=payload,
+            )
+            excluded, exclusion = await runtime.live_settings.go_back(
+                record,
+                old.created_at,
+                keep_evidence=asked.keep_evidence,
+                reason=f"back to snapshot {asked.version}: {asked.reason}",
+            )
+        return json_response(
+            {
+                "policy": name,
+                "restored": asked.version,
+                "version": record.version,
+                "was": newest.version,
+                "excluded_decisions": excluded,
+                "exclusion": exclusion or None,
+            }
+        )
+
     return routes
+
+
+class Rollback(BaseModel):
+    """version: whose beliefs to have again. keep_evidence: learn anew from what came since."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Annotated[int, Field(ge=1, le=2**63 - 1, strict=True)]
+    keep_evidence: bool = False
+    reason: Annotated[str, Field(max_length=500)] = ""
 
 
 async def stored_state(runtime: Runtime, policy: str, version: int) -> LearnedState:

@@ -159,7 +159,11 @@ async def test_snapshots_are_kept_by_version_and_announced(engine: AsyncEngine) 
         for version in (1, 2, 10):
             await store.write_snapshot(record(version))
         told = [await anext(heard) for _ in range(3)]
-    assert [notification.payload for notification in told] == ["1", "2", "10"]
+    assert [notification.payload for notification in told] == [
+        "1 thompson",
+        "2 thompson",
+        "10 thompson",
+    ]
     assert await store.latest_snapshot("thompson") == record(10)
     assert await store.snapshot("thompson", 2) == record(2)
     assert await store.snapshot("thompson", 3) is None
@@ -225,7 +229,7 @@ async def test_listening_survives_a_cut_connection(engine: AsyncEngine) -> None:
         # Connected anew: whatever was sent meanwhile must be looked for.
         assert (await anext(heard)).payload == ""
         await store.write_snapshot(record(3))
-        assert (await anext(heard)).payload == "3"
+        assert (await anext(heard)).payload == "3 thompson"
 
 
 @pytest.mark.asyncio

@@ -35,6 +35,7 @@ FLOOR_OF = {
     "bandit_router.errors": Floor.VOCABULARY,
     "bandit_router.protocols": Floor.VOCABULARY,
     "bandit_router.traffic": Floor.VOCABULARY,
+    "bandit_router.overlay": Floor.VOCABULARY,
     "bandit_router.types": Floor.VOCABULARY,
     "bandit_router.activity": Floor.MATHEMATICS,
     "bandit_router.basis": Floor.MATHEMATICS,
