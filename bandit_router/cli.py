@@ -13,6 +13,7 @@ import typer
 from bandit_router import __version__
 from bandit_router.cli_inputs import ConfigOption, UrlOption, config_path, database
 from bandit_router.cli_keys import keys
+from bandit_router.cli_remote import remote
 from bandit_router.errors import RouterError
 from simulations.benchmark_command import benchmark
 from simulations.offline_commands import offline
@@ -30,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(keys)
+app.add_typer(remote)
 app.add_typer(benchmark)
 app.add_typer(offline)
 

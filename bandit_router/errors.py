@@ -18,6 +18,7 @@ RouterError
 │   └── EmbeddedPostgresError
 ├── SnapshotError           a learned state that does not fit what reads it
 ├── DataError               a data file for simulation
+├── RemoteError             a running router did not do what the command line asked
 └── DemoError               the demo's service did not do what it should
 """
 
@@ -165,3 +166,7 @@ class DataError(RouterError):
 
 class DemoError(RouterError):
     """The service that the demo started did not do what it should; the message quotes its log."""
+
+
+class RemoteError(RouterError):
+    """A running router refused, or does not answer; the message has its own words."""

@@ -27,6 +27,7 @@ from service.outcomes import outcome_routes
 from service.request_ids import RequestIds
 from service.route import RouteDoor
 from service.runtime import Runtime
+from service.same_site import SameSite
 
 # What a caller who went away would have been told; nobody reads it.
 CLIENT_CLOSED = 499
@@ -55,7 +56,14 @@ def create_app(runtime: Runtime) -> FastAPI:
             ),
             Route("/v1/route", RouteDoor(runtime).route, methods=["POST"]),
         ],
-        middleware=[Middleware(RequestIds, new_id=lambda: uuid.uuid4().hex)],
+        middleware=[
+            Middleware(RequestIds, new_id=lambda: uuid.uuid4().hex),
+            Middleware(
+                SameSite,
+                host=runtime.config.server.host,
+                keyless=not runtime.config.server.require_api_key,
+            ),
+        ],
     )
     for routes in (
         outcome_routes(runtime),
