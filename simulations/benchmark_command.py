@@ -249,3 +249,52 @@ def numbers(text: str | None, option: str) -> tuple[float, ...]:
     if any(not 0.0 < number < float("inf") for number in found):
         raise DataError(f"{option} {text}: every number must be positive")
     return found
+
+
+@benchmark.command()
+def ope(
+    data: Annotated[Path, typer.Option(metavar="FILE", help="Outcome matrix of any models.")],
+    logs: Annotated[int, typer.Option(min=1, help="Logs of thompson on recorded prompts.")] = 100,
+    synthetic: Annotated[int, typer.Option(min=0, help="Synthetic logs of a learner.")] = 200,
+    rounds: Annotated[
+        int, typer.Option(min=0, help="Rounds of the log that is timed; 0 leaves that out.")
+    ] = 1_000_000,
+    resamples: Annotated[int, typer.Option(min=20, help="Of the bootstrap.")] = 400,
+    json_path: JsonOption = None,
+    jobs: JobsOption = 1,
+) -> None:
+    """Do off-policy estimates hold? Coverage and error where the truth is known, and speed.
+
+    thompson routes the first half of the prompts, once with a floor of exploration that makes
+    the log worth evaluating and once with the defaults, where more must be refused.
+    """
+    from rich.console import Console
+
+    from bandit_router.config import ExplorationConfig
+    from simulations.benchmark_report import print_ope
+    from simulations.matrix import read_matrix
+    from simulations.progress import stages
+    from simulations.protocols import ope as protocol
+    from simulations.protocols.ope_speed import run_speed
+
+    matrix = read_matrix(data)
+    with stages() as (on_stage, on_step):
+        on_stage("reading prompts", len(matrix.prompts))
+        half = protocol.half_of(matrix, on_step)
+        result: dict[str, object] = {}
+        for name, exploration, count in (
+            ("explored", protocol.EVALUABLE, logs),
+            ("default", ExplorationConfig(), -(-logs // 10)),
+        ):
+            on_stage(f"logs of thompson, {name}", count)
+            result[name] = protocol.run_recorded(half, exploration, count, resamples, jobs, on_step)
+        if synthetic:
+            on_stage("synthetic logs", synthetic)
+            result["synthetic"] = protocol.run_synthetic(synthetic, resamples, jobs, on_step)
+        if rounds:
+            on_stage("timing", 1)
+            result["speed"] = run_speed(rounds)
+            on_step()
+    if json_path is not None:
+        json_path.write_text(json.dumps(result, indent=2) + "\n")
+    print_ope(result, Console())

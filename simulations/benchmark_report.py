@@ -130,3 +130,31 @@ def number(value: float | None, digits: int = 3) -> str:
 def pair(reward: float | None, spend_ratio: float | None) -> str:
     """``.877 (1.00)``."""
     return "–" if reward is None else f"{number(reward)} ({number(spend_ratio, 2)})"
+
+
+def print_ope(result: Mapping[str, Any], console: Console) -> None:
+    """Coverage and error by kind of log and target, and the timing."""
+    for kind in ("explored", "default", "synthetic"):
+        if kind not in result:
+            continue
+        table = Table(title=f"{kind} logs: share of intervals that hold the truth")
+        for column in ("target", "estimate", "refused", "coverage", "rmse", "dr / ips"):
+            table.add_column(column)
+        for target, told in result[kind].items():
+            for key, row in told["estimates"].items():
+                shown = key == "dr/bootstrap" and told["dr_over_ips"] is not None
+                table.add_row(
+                    target,
+                    key,
+                    str(sum(row["refused"].values())),
+                    "" if row["coverage"] is None else f"{row['coverage']:.3f}",
+                    "" if row["rmse"] is None else f"{row['rmse']:.4f}",
+                    f"{told['dr_over_ips']:.2f}" if shown else "",
+                )
+        console.print(table)
+    if "speed" in result:
+        speed = result["speed"]
+        console.print(
+            f"{speed['rounds']:,} rounds, {speed['arms']} arms, {speed['dimension']} features: "
+            f"{speed['seconds']:.1f} s, peak {speed['peak_gb']:.2f} GB"
+        )

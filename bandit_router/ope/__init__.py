@@ -3,6 +3,7 @@
 from bandit_router.ope.blocks import Source
 from bandit_router.ope.estimate import Estimate, Limits, Refusal, RefusalReason
 from bandit_router.ope.evaluation import evaluate
+from bandit_router.ope.learning_replay import LearningReplay, replay_learning
 from bandit_router.ope.options import METHODS, Options, Tradeoff
 from bandit_router.ope.registry import ESTIMATORS
 from bandit_router.ope.result import Evaluation, SegmentEstimate, difference
@@ -23,6 +24,7 @@ __all__ = [
     "REMEDIES",
     "Estimate",
     "Evaluation",
+    "LearningReplay",
     "Limits",
     "LoggedRounds",
     "Options",
@@ -39,5 +41,6 @@ __all__ = [
     "logged_rounds",
     "logging_policy",
     "mix",
+    "replay_learning",
     "row_problems",
 ]
