@@ -1,8 +1,9 @@
 """The learned coordinates: from stored features to the few numbers that the heads see.
 
-Extractors are fixed and their output is stored; what is learned of them is this affine map,
-fitted without rewards from the features of past decisions and kept in the snapshot. So a
-decision can always be recomputed from its stored features and its snapshot.
+Extractors are fixed and their output is stored; what is learned of them is this map, fitted
+without rewards from the features of past decisions and kept in the snapshot. So a decision can
+always be recomputed from its stored features and its snapshot. Named statistics are coordinates
+themselves; text enters by how like past requests the whole request is.
 """
 
 from __future__ import annotations
@@ -12,12 +13,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bandit_router.likeness import (
+    Likeness,
+    fit_likeness,
+    likeness_coordinates,
+    principal_directions,
+)
 from bandit_router.protocols import FeatureBlock
 from bandit_router.types import FloatArray
 
 # A block wider than this is compressed by its principal components; a narrower one is not.
 WIDE_BLOCK = 64
 MOST_COMPONENTS = 32
+MOST_LIKENESSES = 32
 # One component is earned by this many rows: fewer would be fitted to noise.
 ROWS_PER_COMPONENT = 12
 _LEAST_VARIANCE = 1e-8
@@ -27,16 +35,20 @@ _MOST_DEVIATION = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """z = (1, clip((x − shift) @ matrix)).
+    """z = (1, u[:plain], likeness(u)) with u = clip((x − shift) @ matrix).
 
-    shift: (n,). matrix: (n, d−1). groups: (d,) index of the group that each coordinate shares
-    its prior scale with; 0 is the bias. names: (d,) what each coordinate is.
+    shift: (n,). matrix: (n, p): the first ``plain`` columns are coordinates themselves, the
+    principal components of wide blocks follow. Without a likeness only they count.
+    groups: (d,) index of the group that each coordinate shares its prior scale with; 0 is the
+    bias. names: (d,) what each coordinate is.
     """
 
     shift: FloatArray
     matrix: FloatArray
     groups: FloatArray
     names: tuple[str, ...]
+    plain: int
+    likeness: Likeness | None = None
 
     @property
     def dimension(self) -> int:
@@ -47,19 +59,31 @@ class Basis:
 def coordinates(basis: Basis, features: FloatArray) -> FloatArray:
     """(d,) coordinates of one request's (n,) features."""
     z = np.empty(basis.groups.size)
-    z[0] = 1.0
-    np.clip((features - basis.shift) @ basis.matrix, -_MOST_DEVIATION, _MOST_DEVIATION, out=z[1:])
+    _fill(basis, features, z)
     return z
 
 
 def coordinates_of_rows(basis: Basis, features: FloatArray) -> FloatArray:
     """(N, d) coordinates of (N, n) features."""
     z = np.empty((features.shape[0], basis.groups.size))
-    z[:, 0] = 1.0
-    np.clip(
-        (features - basis.shift) @ basis.matrix, -_MOST_DEVIATION, _MOST_DEVIATION, out=z[:, 1:]
-    )
+    _fill(basis, features, z)
     return z
+
+
+def _fill(basis: Basis, features: FloatArray, z: FloatArray) -> None:
+    u = _inner(basis.shift, basis.matrix, features)
+    plain = basis.plain
+    z[..., 0] = 1.0
+    z[..., 1 : plain + 1] = u[..., :plain]
+    if basis.likeness is not None:
+        z[..., plain + 1 :] = likeness_coordinates(basis.likeness, u)
+
+
+def _inner(shift: FloatArray, matrix: FloatArray, features: FloatArray) -> FloatArray:
+    u = (features - shift) @ matrix
+    np.minimum(u, _MOST_DEVIATION, out=u)
+    np.maximum(u, -_MOST_DEVIATION, out=u)
+    return np.asarray(u)
 
 
 def cold_basis(names: Sequence[str], blocks: Sequence[FeatureBlock]) -> Basis:
@@ -70,13 +94,15 @@ def cold_basis(names: Sequence[str], blocks: Sequence[FeatureBlock]) -> Basis:
     return Basis(
         shift=np.zeros(len(names)),
         matrix=matrix,
-        groups=_groups(blocks, [[i for i in keep if b.start <= i < b.stop] for b in blocks]),
+        groups=_groups([sum(b.start <= i < b.stop for i in keep) for b in blocks]),
         names=("bias", *(names[i] for i in keep)),
+        plain=len(keep),
     )
 
 
 def fit_basis(features: FloatArray, names: Sequence[str], blocks: Sequence[FeatureBlock]) -> Basis:
-    """Standardise narrow blocks and compress wide ones, from (N, n) features of past decisions.
+    """Standardise narrow blocks, compress wide ones and lay likenesses, from (N, n) features of
+    past decisions.
 
     Columns that never varied are dropped, so an unused metadata key costs nothing. Principal
     components keep their own variances (only the block's overall scale is set to one), which
@@ -85,51 +111,42 @@ def fit_basis(features: FloatArray, names: Sequence[str], blocks: Sequence[Featu
     count = features.shape[0]
     shift = features.mean(axis=0)
     variance = features.var(axis=0)
-    columns: list[FloatArray] = []
+    plain: list[FloatArray] = []
+    compressed: list[FloatArray] = []
     kept_names = ["bias"]
-    members: list[list[int]] = []
+    sizes: list[int] = []
     for block in blocks:
         inside = [i for i in range(block.start, block.stop) if variance[i] > _LEAST_VARIANCE]
-        if block.stop - block.start <= WIDE_BLOCK:
-            for i in inside:
-                column = np.zeros(len(names))
-                column[i] = 1.0 / np.sqrt(variance[i] + _LEAST_VARIANCE)
-                columns.append(column)
-                kept_names.append(names[i])
-            members.append(inside)
+        if block.stop - block.start > WIDE_BLOCK:
+            size = min(MOST_COMPONENTS, count // ROWS_PER_COMPONENT, len(inside))
+            wide = np.zeros((len(names), size))
+            wide[inside] = principal_directions(features[:, inside] - shift[inside], size)
+            compressed.append(wide)
             continue
-        size = min(MOST_COMPONENTS, count // ROWS_PER_COMPONENT, len(inside))
-        directions = _principal_directions(features[:, inside] - shift[inside], size)
-        for j in range(size):
-            column = np.zeros(len(names))
-            column[inside] = directions[:, j]
-            columns.append(column)
-            kept_names.append(f"{block.name}.component[{j}]")
-        members.append(list(range(size)))
-    matrix = np.stack(columns, axis=1) if columns else np.zeros((len(names), 0))
+        for i in inside:
+            column = np.zeros((len(names), 1))
+            column[i] = 1.0 / np.sqrt(variance[i] + _LEAST_VARIANCE)
+            plain.append(column)
+            kept_names.append(names[i])
+        sizes.append(len(inside))
+    matrix = np.concatenate([np.zeros((len(names), 0)), *plain, *compressed], axis=1)
+    likeness = fit_likeness(
+        _inner(shift, matrix, features), min(MOST_LIKENESSES, count // ROWS_PER_COMPONENT)
+    )
+    if likeness is not None:
+        kept_names += [f"likeness[{j}]" for j in range(likeness.size)]
+        sizes.append(likeness.size)
     return Basis(
-        shift=shift, matrix=matrix, groups=_groups(blocks, members), names=tuple(kept_names)
+        shift=shift,
+        matrix=matrix,
+        groups=_groups(sizes),
+        names=tuple(kept_names),
+        plain=len(plain),
+        likeness=likeness,
     )
 
 
-def _principal_directions(centred: FloatArray, size: int) -> FloatArray:
-    """(m, size) leading eigenvectors of the covariance, scaled so that coordinates have mean
-    variance one; each sign is fixed by its largest entry, so that refits do not flip it."""
-    if size == 0:
-        return np.zeros((centred.shape[1], 0))
-    values, vectors = np.linalg.eigh(centred.T @ centred / centred.shape[0])
-    leading = vectors[:, ::-1][:, :size]
-    signs = np.sign(leading[np.abs(leading).argmax(axis=0), range(size)])
-    scale = 1.0 / np.sqrt(max(float(values[::-1][:size].mean()), _LEAST_VARIANCE))
-    return np.asarray(leading * signs * scale)
-
-
-def _groups(blocks: Sequence[FeatureBlock], members: Sequence[Sequence[int]]) -> FloatArray:
+def _groups(sizes: Sequence[int]) -> FloatArray:
     """(d,) group per coordinate: 0 for the bias, then 1, 2 … for blocks that have any."""
-    groups = [0.0]
-    index = 0
-    for _, inside in zip(blocks, members, strict=True):
-        if inside:
-            index += 1
-            groups.extend([float(index)] * len(inside))
-    return np.array(groups)
+    present = [size for size in sizes if size]
+    return np.repeat(np.arange(len(present) + 1.0), [1, *present])

@@ -154,7 +154,7 @@ def carried(
     """
     amount_origin = np.where(same_unit, origin, -1)
     known = amount_origin >= 0
-    cold = float(np.exp(min(state.amount.prior.noise, 2.0) / 2.0))
+    cold = float(np.exp(min(state.amount.priors.unseen.noise, 2.0) / 2.0))
     return EffortState(
         amount=heads.carried(state.amount, amount_origin, share),
         latency=heads.carried(state.latency, origin, share),
@@ -171,7 +171,8 @@ def refitted(
     amount = replace(amount, value=amount.value - np.log(typical_amount)[amount.arm])
     amounts = _fit(amount, groups, arm_count, 0.0)
     latencies = _fit(latency, groups, arm_count, float(np.log(COLD_SECONDS)))
-    smearing = np.full(arm_count, float(np.exp(min(amounts.prior.noise, 2.0) / 2.0)))
+    noise = np.array([prior.noise for prior in amounts.priors.arms])
+    smearing = np.exp(np.minimum(noise, 2.0) / 2.0)
     for k in range(arm_count):
         of_arm = amount.arm == k
         if of_arm.any():

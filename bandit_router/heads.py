@@ -1,4 +1,4 @@
-"""A bank of linear heads, one per arm, under one shared prior."""
+"""A bank of linear heads, one per arm, under priors that are fitted together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import blas
 
-from bandit_router.evidence import fit_prior
+from bandit_router.evidence import Priors, fit_priors
 from bandit_router.posterior import (
     Posterior,
     Prior,
@@ -23,22 +23,23 @@ from bandit_router.types import FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True)
 class HeadBank:
-    """K posteriors and, for speed, their means stacked as (K, d)."""
+    """K posteriors, the priors they are under and, for speed, their means stacked as (K, d)."""
 
-    prior: Prior
+    priors: Priors
     arms: tuple[Posterior, ...]
     means: FloatArray
 
 
-def bank(prior: Prior, sums: Sequence[Sums]) -> HeadBank:
+def bank(priors: Priors, sums: Sequence[Sums]) -> HeadBank:
     """The bank whose heads have seen ``sums``."""
-    arms = tuple(from_sums(each, prior) for each in sums)
-    return HeadBank(prior=prior, arms=arms, means=np.stack([arm.mean for arm in arms]))
+    arms = tuple(from_sums(*pair) for pair in zip(sums, priors.arms, strict=True))
+    return HeadBank(priors=priors, arms=arms, means=np.stack([arm.mean for arm in arms]))
 
 
 def empty_bank(prior: Prior, arm_count: int) -> HeadBank:
     """A bank that has seen nothing."""
-    return bank(prior, [Sums.empty(prior.mean.size)] * arm_count)
+    priors = Priors(arms=(prior,) * arm_count, unseen=prior)
+    return bank(priors, [Sums.empty(prior.mean.size)] * arm_count)
 
 
 def sums_by_arm(
@@ -51,9 +52,9 @@ def sums_by_arm(
 def refitted(
     sums: Sequence[Sums], groups: FloatArray, start: Prior, *, bias_sd: float, least_noise: float
 ) -> HeadBank:
-    """The bank under the prior that the sums' own evidence favours."""
-    prior = fit_prior(sums, groups, start, bias_sd=bias_sd, least_noise=least_noise)
-    return bank(prior, sums)
+    """The bank under the priors that the sums' own evidence favours."""
+    priors = fit_priors(sums, groups, start, bias_sd=bias_sd, least_noise=least_noise)
+    return bank(priors, sums)
 
 
 def variances(heads: HeadBank, z: FloatArray) -> FloatArray:
@@ -76,47 +77,52 @@ def changed(
     """The bank after one row of one arm arrives (old None), is revised, or is taken out
     (new None). Only that arm's posterior is touched. weight: of ``new``; old_weight: of
     ``old``, where it differs."""
-    before = heads.arms[arm]
+    before, prior = heads.arms[arm], heads.priors.arms[arm]
     if old is None and new is None:
         return heads
     if old is None and new is not None:
-        after = with_row(before, heads.prior, z, new, weight)
+        after = with_row(before, prior, z, new, weight)
     else:
         assert old is not None
         held = weight if old_weight is None else old_weight
         if new is None:
-            after = without_row(before, heads.prior, z, old, held)
+            after = without_row(before, prior, z, old, held)
         elif held == weight:
-            after = with_revision(before, heads.prior, z, old, new, weight)
+            after = with_revision(before, prior, z, old, new, weight)
         else:
             sums = before.sums.plus(z, old, -held).plus(z, new, weight)
-            after = from_sums(sums, heads.prior)
+            after = from_sums(sums, prior)
     means = heads.means.copy()
     means[arm] = after.mean
     return HeadBank(
-        prior=heads.prior, arms=(*heads.arms[:arm], after, *heads.arms[arm + 1 :]), means=means
+        priors=heads.priors, arms=(*heads.arms[:arm], after, *heads.arms[arm + 1 :]), means=means
     )
 
 
 def carried(heads: HeadBank, origin: IntArray, share: FloatArray) -> HeadBank:
-    """The bank for another list of arms, under the same prior.
+    """The bank for another list of arms.
 
     origin: (K',) which head each new arm takes over, -1 for none. share: (K',) by how much that
     head's rows count from now on; where it is 1 the head stays as it is, to the bit.
     """
-    fresh = from_sums(Sums.empty(heads.prior.mean.size), heads.prior)
-    arms = []
+    unseen = heads.priors.unseen
+    fresh = from_sums(Sums.empty(unseen.mean.size), unseen)
+    arms, priors = [], []
     for k, factor in zip(origin.tolist(), share.tolist(), strict=True):
+        priors.append(unseen if k < 0 else heads.priors.arms[k])
         if k < 0:
             arms.append(fresh)
         elif factor == 1.0:
             arms.append(heads.arms[k])
         else:
-            arms.append(from_sums(heads.arms[k].sums.scaled(factor), heads.prior))
-    means = np.stack([arm.mean for arm in arms])
-    return HeadBank(prior=heads.prior, arms=tuple(arms), means=means)
+            arms.append(from_sums(heads.arms[k].sums.scaled(factor), priors[-1]))
+    return HeadBank(
+        priors=Priors(arms=tuple(priors), unseen=unseen),
+        arms=tuple(arms),
+        means=np.stack([arm.mean for arm in arms]),
+    )
 
 
 def faded(heads: HeadBank, factor: float) -> HeadBank:
     """The bank after every row's weight shrinks by ``factor``, towards the prior."""
-    return bank(heads.prior, [arm.sums.scaled(factor) for arm in heads.arms])
+    return bank(heads.priors, [arm.sums.scaled(factor) for arm in heads.arms])

@@ -8,6 +8,8 @@ realised cost enters through the account alone.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +23,8 @@ HORIZON = 100.0
 # A debt is paid back out of at most half the budget: the frontier is concave, so that a long
 # time a little below it costs less than a short time at its cheapest end.
 LEAST_TARGET = 0.5
+# A surplus or debt of so many requests' budgets moves the price of a dollar e-fold at most.
+PATIENCE = 50.0
 SOLVE_EVERY = 8
 # Until so many requests are paid for, λ is solved after each: the first bills say the most.
 SOLVE_ALWAYS_UNTIL = 64
@@ -96,27 +100,37 @@ def solved(
     quality should be drawn from the beliefs rather than their means, so that the frontier
     that λ is read from is the one that a randomised policy walks on.
     """
-    target = target_usd(pacer, budget_usd)
     rows = np.arange(quality.shape[0])
 
     def mean_cost(price: float) -> float:
         chosen = (quality - price * cost_usd).argmax(axis=1)
         return float(cost_usd[rows, chosen].mean())
 
-    free = mean_cost(0.0)
-    if free <= target:
-        return replace(pacer, price_of_dollar=0.0)
-    # At this price a whole unit of quality is not worth the smallest relevant cost gap.
     dearest = cost_usd.max(axis=1) - cost_usd.min(axis=1)
-    high = 4.0 / max(float(np.median(dearest)) * 1e-3, 1e-12)
-    if mean_cost(high) >= target:
-        return replace(pacer, price_of_dollar=high)
-    low = high * 1e-9
+    # At this price a whole unit of quality is not worth the smallest relevant cost gap.
+    highest = 4.0 / max(float(np.median(dearest)) * 1e-3, 1e-12)
+    corrected = _least_price(mean_cost, target_usd(pacer, budget_usd), highest)
+    going = _least_price(mean_cost, budget_usd, highest)
+    if going <= 0.0 or pacer.account_usd == 0.0:
+        return replace(pacer, price_of_dollar=corrected)
+    # The best price is the same for all requests, so an account moves it no more than it must.
+    requests = abs(pacer.account_usd) / max(budget_usd, 1e-30)
+    most = math.exp(min(requests / PATIENCE, 30.0))
+    return replace(pacer, price_of_dollar=min(max(corrected, going / most), going * most))
+
+
+def _least_price(mean_cost: Callable[[float], float], target: float, highest: float) -> float:
+    """The least price of a dollar at which requests cost no more than the target."""
+    if mean_cost(0.0) <= target:
+        return 0.0
+    if mean_cost(highest) >= target:
+        return highest
+    low, high = highest * 1e-9, highest
     cost_low, cost_high = mean_cost(low), mean_cost(high)
     if cost_low <= target:
-        return replace(pacer, price_of_dollar=low)
+        return low
     for _ in range(_BISECTIONS):
-        middle = float(np.sqrt(low * high))
+        middle = math.sqrt(low * high)
         cost = mean_cost(middle)
         if cost > target:
             low, cost_low = middle, cost
@@ -124,4 +138,4 @@ def solved(
             high, cost_high = middle, cost
     # Between the last two prices cost is taken as linear, so that λ moves smoothly in a gap.
     share = (cost_low - target) / max(cost_low - cost_high, 1e-300)
-    return replace(pacer, price_of_dollar=low + share * (high - low))
+    return low + share * (high - low)

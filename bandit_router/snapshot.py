@@ -14,17 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from bandit_router.basis import Basis
 from bandit_router.effort import EffortState, Prices
 from bandit_router.errors import SnapshotError
 from bandit_router.learning import LearnedState, Problem
 from bandit_router.pacing import PacerState
 from bandit_router.policies.base import Policy
 from bandit_router.roster import with_arms
-from bandit_router.snapshot_arrays import bank_arrays, bank_from_arrays
+from bandit_router.snapshot_arrays import (
+    bank_arrays,
+    bank_from_arrays,
+    basis_arrays,
+    basis_from_arrays,
+)
 from bandit_router.types import FloatArray
 
-FORMAT = 1
+FORMAT = 2
 # What numpy, zipfile and the lines below raise on bytes that are no snapshot, whole or in part.
 DAMAGE = (
     ArithmeticError,
@@ -48,9 +52,7 @@ def to_bytes(problem: Problem, policy: Policy[Any], state: LearnedState) -> byte
     """The state as an npz archive."""
     window = state.pacer.window
     arrays: dict[str, FloatArray] = {
-        "basis.shift": state.basis.shift,
-        "basis.matrix": state.basis.matrix,
-        "basis.groups": state.basis.groups,
+        **basis_arrays(state.basis),
         "effort.smearing": state.effort.smearing,
         "effort.typical": state.effort.typical,
         "pacer.window": np.stack(window) if window else np.zeros((0, state.basis.dimension)),
@@ -138,12 +140,7 @@ def _state(
 ) -> LearnedState:
     account_usd, price_of_dollar, paid = arrays["pacer.scalars"]
     return LearnedState(
-        basis=Basis(
-            shift=arrays["basis.shift"],
-            matrix=arrays["basis.matrix"],
-            groups=arrays["basis.groups"],
-            names=coordinates,
-        ),
+        basis=basis_from_arrays(arrays, coordinates),
         policy=policy.from_arrays(_part(arrays, "policy")),
         effort=EffortState(
             amount=bank_from_arrays(_part(arrays, "amount")),

@@ -1,4 +1,4 @@
-"""Carry head banks through named arrays, bit for bit.
+"""Carry head banks and coordinates through named arrays, bit for bit.
 
 Only what cannot be derived is kept, and where a derived array depends on the path that led
 to it (the rank-one updated covariance), it is kept too: a reader must reach the same pmf.
@@ -11,19 +11,23 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from bandit_router.basis import Basis
+from bandit_router.evidence import Priors
 from bandit_router.heads import HeadBank
+from bandit_router.likeness import Likeness
 from bandit_router.posterior import Posterior, Prior, Sums
 from bandit_router.types import FloatArray
 
 
 def bank_arrays(state: HeadBank) -> dict[str, FloatArray]:
     """The bank as named arrays."""
-    dimension = state.prior.mean.size
-    rows, columns = np.tril_indices(dimension)
+    # The prior of a head not seen yet comes last.
+    priors = (*state.priors.arms, state.priors.unseen)
+    rows, columns = np.tril_indices(state.means.shape[1])
     return {
-        "prior_mean": state.prior.mean,
-        "prior_precision": state.prior.precision,
-        "noise": np.array([state.prior.noise]),
+        "prior_mean": np.stack([prior.mean for prior in priors]),
+        "prior_precision": np.stack([prior.precision for prior in priors]),
+        "noise": np.array([prior.noise for prior in priors]),
         "gram": np.stack([arm.sums.gram[rows, columns] for arm in state.arms]),
         "moment": np.stack([arm.sums.moment for arm in state.arms]),
         "scalars": np.array(
@@ -39,15 +43,17 @@ def bank_arrays(state: HeadBank) -> dict[str, FloatArray]:
 
 def bank_from_arrays(arrays: Mapping[str, FloatArray]) -> HeadBank:
     """The bank back from its arrays."""
-    prior = Prior(
-        mean=arrays["prior_mean"],
-        precision=arrays["prior_precision"],
-        noise=float(arrays["noise"][0]),
+    *priors, unseen = (
+        Prior(mean=mean, precision=precision, noise=float(noise))
+        for mean, precision, noise in zip(
+            arrays["prior_mean"], arrays["prior_precision"], arrays["noise"], strict=True
+        )
     )
-    rows, columns = np.tril_indices(prior.mean.size)
+    dimension = unseen.mean.size
+    rows, columns = np.tril_indices(dimension)
 
     def lower(values: FloatArray) -> FloatArray:
-        matrix = np.zeros((prior.mean.size, prior.mean.size), order="F")
+        matrix = np.zeros((dimension, dimension), order="F")
         matrix[rows, columns] = values
         return matrix
 
@@ -71,4 +77,46 @@ def bank_from_arrays(arrays: Mapping[str, FloatArray]) -> HeadBank:
         )
         for k, (square, total, weight, stale) in enumerate(arrays["scalars"])
     )
-    return HeadBank(prior=prior, arms=arms, means=arrays["mean"])
+    return HeadBank(
+        priors=Priors(arms=tuple(priors), unseen=unseen), arms=arms, means=arrays["mean"]
+    )
+
+
+def basis_arrays(basis: Basis) -> dict[str, FloatArray]:
+    """The coordinates' map as named arrays; its names travel apart."""
+    arrays = {
+        "basis.shift": basis.shift,
+        "basis.matrix": basis.matrix,
+        "basis.groups": basis.groups,
+        "basis.plain": np.array([float(basis.plain)]),
+    }
+    if basis.likeness is not None:
+        arrays |= {
+            "basis.landmarks": basis.likeness.landmarks,
+            "basis.squares": basis.likeness.squares,
+            "basis.sharpness": np.array([basis.likeness.sharpness]),
+            "basis.mixing": basis.likeness.mixing,
+            "basis.offset": basis.likeness.offset,
+        }
+    return arrays
+
+
+def basis_from_arrays(arrays: Mapping[str, FloatArray], names: tuple[str, ...]) -> Basis:
+    """The map back from its arrays."""
+    likeness = None
+    if "basis.landmarks" in arrays:
+        likeness = Likeness(
+            landmarks=arrays["basis.landmarks"],
+            squares=arrays["basis.squares"],
+            sharpness=float(arrays["basis.sharpness"][0]),
+            mixing=arrays["basis.mixing"],
+            offset=arrays["basis.offset"],
+        )
+    return Basis(
+        shift=arrays["basis.shift"],
+        matrix=arrays["basis.matrix"],
+        groups=arrays["basis.groups"],
+        names=names,
+        plain=int(arrays["basis.plain"][0]),
+        likeness=likeness,
+    )

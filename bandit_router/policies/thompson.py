@@ -6,34 +6,47 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bandit_router.heads import HeadBank
+from bandit_router.heads import HeadBank, variances
 from bandit_router.pmf import argmax_pmf
 from bandit_router.policies.base import Context
 from bandit_router.policies.linear import LinearPolicy
 from bandit_router.types import BoolArray, FloatArray
+
+# Share of the posterior sd along context directions that choices are drawn with. The level of
+# every arm is drawn in full.
+CONTEXT_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class Thompson(LinearPolicy):
     """P(arm's sampled utility is the largest), integrated instead of sampled.
 
-    sampling_scale: factor on the posterior sd; below one explores less than the posterior
-    alone would. Source: Agrawal & Goyal 2013; with disjoint heads K scalars suffice.
+    The level of an arm (the bias weight) is drawn from its whole posterior; of the weights on
+    the context only ``context_share`` of the posterior sd is used: requests differ enough by
+    themselves to reveal those weights, and drawing d of them for every request would mostly
+    mix at random. Source: Agrawal & Goyal 2013; with disjoint heads K scalars suffice; Bastani,
+    Bayati & Khosravi 2021 on contexts that explore by themselves.
+    sampling_scale: factor on the whole sd.
     """
 
     sampling_scale: float = 1.0
+    context_share: float = CONTEXT_SHARE
     name: str = "thompson"
 
     def spread(self, state: HeadBank, z: FloatArray) -> tuple[FloatArray, FloatArray]:
         """(N, K) mean and sd of the draws; covariances between weights are left out."""
         mean = z @ state.means.T
         diagonals = np.stack([np.diagonal(arm.covariance) for arm in state.arms])
-        variance = np.maximum((z * z) @ diagonals.T, 0.0)
+        drawn = z * self.context_share
+        drawn[:, 0] = z[:, 0]
+        variance = np.maximum((drawn * drawn) @ diagonals.T, 0.0)
         return mean, self.sampling_scale * np.sqrt(variance)
 
     def pmf(self, state: HeadBank, context: Context, eligible: BoolArray) -> FloatArray:
         utility = context.beliefs.mean - context.penalty
-        sd = self.sampling_scale * context.beliefs.sd
+        drawn = self.context_share * context.z
+        drawn[0] = context.z[0]
+        sd = self.sampling_scale * np.sqrt(variances(state, drawn))
         if eligible.all():
             return argmax_pmf(utility, sd)
         pmf = np.zeros(utility.size)

@@ -50,6 +50,7 @@ FLOOR_OF = {
     "bandit_router.features": Floor.MATHEMATICS,
     "bandit_router.heads": Floor.MATHEMATICS,
     "bandit_router.ids": Floor.MATHEMATICS,
+    "bandit_router.likeness": Floor.MATHEMATICS,
     "bandit_router.learning": Floor.MATHEMATICS,
     "bandit_router.ope": Floor.MATHEMATICS,
     "bandit_router.pacing": Floor.MATHEMATICS,

@@ -69,13 +69,12 @@ def test_columns_that_never_varied_cost_nothing() -> None:
     np.testing.assert_array_equal(np.unique(basis.groups), [0, 1, 2])
 
 
-def test_a_wide_block_becomes_its_leading_components() -> None:
+def test_a_wide_block_is_compressed_to_its_leading_components() -> None:
     x = features(400)
     basis = fit_basis(x, NAMES, BLOCKS)
-    components = [i for i, name in enumerate(basis.names) if name.startswith("text.component")]
-    assert len(components) == min(MOST_COMPONENTS, 400 // ROWS_PER_COMPONENT)
-    z = ((x - basis.shift) @ basis.matrix)[:, np.array(components) - 1]
-    covariance = z.T @ z / 400
+    u = ((x - basis.shift) @ basis.matrix)[:, basis.plain :]
+    assert u.shape[1] == min(MOST_COMPONENTS, 400 // ROWS_PER_COMPONENT)
+    covariance = u.T @ u / 400
     # Principal components: uncorrelated, falling, of mean variance one, four of them real.
     np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0.0, atol=1e-9)
     variances = np.diag(covariance)
@@ -84,10 +83,10 @@ def test_a_wide_block_becomes_its_leading_components() -> None:
     assert variances[:4].sum() / variances.sum() > 0.99
 
 
-def test_components_have_to_be_earned_by_rows() -> None:
+def test_likenesses_have_to_be_earned_by_rows() -> None:
     def found(count: int) -> int:
         basis = fit_basis(features(count), NAMES, BLOCKS)
-        return sum(name.startswith("text.component") for name in basis.names)
+        return sum(name.startswith("likeness") for name in basis.names)
 
     assert [found(count) for count in (11, 12, 24, 400, 1000)] == [0, 1, 2, 32, 32]
 
@@ -96,7 +95,7 @@ def test_signs_of_components_do_not_flip_between_refits() -> None:
     x = features(500)
     one = fit_basis(x, NAMES, BLOCKS)
     other = fit_basis(np.vstack([x, features(20, seed=1)[:, :]]), NAMES, BLOCKS)
-    first = list(one.names).index("text.component[0]") - 1
+    first = one.plain
     assert one.matrix[:, first] @ other.matrix[:, first] > 0.0
     columns = one.matrix[3 : 3 + WIDE, first : first + MOST_COMPONENTS]
     largest = columns[np.abs(columns).argmax(axis=0), range(columns.shape[1])]

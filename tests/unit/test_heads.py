@@ -56,7 +56,7 @@ def test_fading_shrinks_weights_and_leads_back_to_the_prior() -> None:
     state = bank_with_rows()
     half = heads.faded(state, 0.5)
     assert [arm.sums.weight for arm in half.arms] == [0.5, 0.0, 0.25]
-    expected = from_sums(state.arms[0].sums.scaled(0.5), state.prior)
+    expected = from_sums(state.arms[0].sums.scaled(0.5), state.priors.arms[0])
     np.testing.assert_allclose(half.means[0], expected.mean, atol=1e-15)
     gone = heads.faded(state, 1e-12)
     np.testing.assert_allclose(gone.means, heads.empty_bank(cold_prior(3), 3).means, atol=1e-9)
@@ -71,7 +71,7 @@ def test_a_refit_keeps_the_rows_and_changes_the_prior() -> None:
     groups = np.array([0.0, 1.0, 1.0])
     start = cold_prior(3)
     state = heads.refitted(sums, groups, start, bias_sd=0.5, least_noise=1e-4)
-    assert state.prior.noise < start.noise
+    assert state.priors.unseen.noise < start.noise
     assert state.arms[0].sums.weight == 100.0
     assert state.means[0] @ np.array([1.0, 1.0, 0.0]) == pytest.approx(0.8, abs=0.05)
     # An arm without rows is believed to be like the others.
