@@ -47,6 +47,7 @@ class Bin:
 class Diagnostics:
     """Of one target on one log.
 
+    expected_effective_sample_size: as the logged pmfs imply, whatever was drawn.
     weight_bound: the most that any weight could have been by the logged pmfs, whatever was
     drawn: what the exploration floor implies. mean_weight should be one within a few of its
     standard errors. propensity_calibration: logged probabilities against how often arms were
@@ -55,6 +56,7 @@ class Diagnostics:
 
     n: int
     effective_sample_size: float
+    expected_effective_sample_size: float
     largest_weight: float
     weight_bound: float
     mean_weight: float
@@ -108,6 +110,7 @@ class WeightTally:
         self._arms, self._segments = tuple(arms), tuple(segments)
         self.n = 0
         self.total = self.square = self.largest = self.bound = self.unsupported = 0.0
+        self.expected_square = 0.0
         self._by_arm = np.zeros((5, len(arms)))
         self._by_segment = np.zeros((5, len(segments)))
         self._least = np.ones(len(arms))
@@ -123,6 +126,9 @@ class WeightTally:
         self.square += float(weight @ weight)
         self.largest = max(self.largest, float(weight.max(initial=0.0)))
         self.bound = max(self.bound, float(bound.max(initial=0.0)))
+        square = np.zeros_like(pmf)
+        np.divide(pmf * pmf, rounds.pmf, out=square, where=rounds.pmf > 0.0)
+        self.expected_square += float(square.sum())
         lost_by_round = lost.sum(axis=1)
         self.unsupported += float(lost_by_round.sum())
         wanted = np.where(pmf > 0.0, rounds.pmf, 1.0)
@@ -143,6 +149,13 @@ class WeightTally:
     def effective_sample_size(self) -> float:
         """(Σw)² / Σw²: so many rounds of the target's own would be as good."""
         return self.total**2 / self.square if self.square > 0.0 else 0.0
+
+    @property
+    def expected_effective_sample_size(self) -> float:
+        """n² / Σᵢ E[wᵢ²]: what the size would be on average over draws, which whole logged pmfs
+        tell exactly. Where heavy weights could have come and have not, the size of the weights
+        seen is too hopeful, and so are intervals made of them."""
+        return self.n**2 / self.expected_square if self.expected_square > 0.0 else 0.0
 
     @property
     def mean_error(self) -> float:

@@ -95,6 +95,7 @@ class _Report:
             diagnostics=Diagnostics(
                 n=look.n,
                 effective_sample_size=tally.effective_sample_size,
+                expected_effective_sample_size=tally.expected_effective_sample_size,
                 largest_weight=tally.largest,
                 weight_bound=tally.bound,
                 mean_weight=tally.total / tally.n,

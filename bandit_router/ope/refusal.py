@@ -20,7 +20,8 @@ def refusal_of(tally: WeightTally, limits: Limits) -> Refusal | None:
             f"earned. Give {arm} a floor of exploration, or ask about a target that leaves it out",
             arm=arm,
         )
-    size = tally.effective_sample_size
+    # The size of the weights seen is luck; that of the probabilities is not.
+    size = min(tally.effective_sample_size, tally.expected_effective_sample_size)
     if size < limits.least_effective_sample_size:
         more = decisions_for(tally.n, size, limits.least_effective_sample_size)
         return Refusal(

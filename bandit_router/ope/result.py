@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class Evaluation:
     feedback: FeedbackReport
     sensitivity: Sensitivity | None
     refused: Refusal | None
-    replicates: Mapping[tuple[str, str], FloatArray]
+    replicates: Mapping[tuple[str, str], FloatArray] = field(repr=False)
 
     def estimate(
         self, outcome: str = "reward", estimator: str = "dr", method: str = "bootstrap"

@@ -200,6 +200,21 @@ def test_what_the_log_cannot_say_is_refused_with_what_would_help() -> None:
     assert "0.02" in why.message
 
 
+def test_heavy_weights_that_have_not_come_yet_are_reckoned_with() -> None:
+    # Arm "a" is worth one round in a thousand here and there, and luck has not drawn it.
+    pmf = np.tile([0.5, 0.5], (2000, 1))
+    pmf[::4] = [0.001, 0.999]
+    arm = np.where(pmf[:, 0] < 0.5, 1, np.arange(2000) % 2)
+    lucky = logged_rounds(arms=("a", "b"), arm=arm, pmf=pmf, reward=np.full(2000, 0.5))
+    found = evaluate(lucky, {"a": fixed("a")}, QUICK)["a"]
+    assert found.diagnostics.effective_sample_size == pytest.approx(500)
+    # Σ E[w²] = 500 / 0.001 + 1500 / 0.5.
+    size = found.diagnostics.expected_effective_sample_size
+    assert size == pytest.approx(2000**2 / 503_000)
+    assert found.refused is not None
+    assert found.refused.reason is RefusalReason.EFFECTIVE_SAMPLE_SIZE
+
+
 def test_an_outcome_that_was_never_seen_is_refused_alone() -> None:
     log, _ = world(1000, 7)
     blind = replace(log, cost_usd=np.full(1000, np.nan))
