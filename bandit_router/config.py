@@ -272,6 +272,27 @@ class ServerConfig(Section):
     max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
 
 
+class AlarmKind(StrEnum):
+    """What an alarm is about."""
+
+    BREAKER = "breaker"
+    BUDGET = "budget"
+    LEARNER = "learner"
+    CONFIGURATION = "configuration"
+
+
+class AlertConfig(Section):
+    """One ``[[alerts]]`` table: a webhook that is told when an alarm is raised, and when it ends.
+
+    kinds: which alarms; all where left out. secret_env: the environment variable with the secret
+    that signs what is sent.
+    """
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s@]+$")]
+    secret_env: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")] | None = None
+    kinds: frozenset[AlarmKind] = frozenset()
+
+
 class RouterConfig(SteeringTables):
     """The whole file."""
 
@@ -287,6 +308,7 @@ class RouterConfig(SteeringTables):
     store: StoreConfig = StoreConfig()
     learner: LearnerConfig = LearnerConfig()
     server: ServerConfig = ServerConfig()
+    alerts: tuple[AlertConfig, ...] = ()
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:

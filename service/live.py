@@ -25,6 +25,7 @@ LIVE_SECTIONS = (
     "exploration",
     "fallback",
     "rules",
+    "alerts",
     "tiers",
     "workflows",
 )

@@ -51,6 +51,8 @@ from bandit_router.store.rollup_reads import RollupReads
 from bandit_router.store.rollups import Rollups
 from bandit_router.store.session_log import SessionLog
 from bandit_router.types import Decision, RoutingRequest
+from service.alarms import AlarmBoard
+from service.alerts import Alerts
 from service.books import Books
 from service.learner_task import LearnerTask
 from service.live import LiveConfiguration
@@ -91,6 +93,7 @@ class Runtime:
     sessions: Sessions
     live: LiveConfiguration
     live_settings: LiveSettings
+    alarms: AlarmBoard
 
     def __init__(
         self,
@@ -262,6 +265,8 @@ class Runtime:
         heard = Notifications(self.engine, (LIVE_CHANNEL,))
         await exits.enter_async_context(heard)
         self._in_background(self.live.follow(heard), "live configuration")
+        self.alarms = AlarmBoard(self)
+        self._in_background(Alerts(self, self.alarms).run(), "alerts")
 
     def _serve(self, serving: Serving) -> None:
         # For a moment after a change the learner still speaks of the models before it.

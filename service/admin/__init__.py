@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from service.admin.alarms import alarm_routes
 from service.admin.beliefs import belief_routes
 from service.admin.control import control_routes
 from service.admin.decisions import decision_routes
@@ -29,6 +30,7 @@ def admin_routes(runtime: Runtime) -> APIRouter:
         model_routes,
         key_routes,
         control_routes,
+        alarm_routes,
         source_routes,
         stats_routes,
     ):

@@ -24,6 +24,7 @@ Z95 = 1.959963984540054
 MOST_SEGMENTS = 20
 DAY = timedelta(days=1)
 Days = Annotated[int, Query(ge=1, le=90, description="How far back.")]
+# Measured at 300,000 decisions: 150 ms for 5,000 of them, 60 ms for 2,000.
 Newest = Annotated[int, Query(ge=1, le=20_000, description="Look at so many decisions at most.")]
 
 
@@ -38,7 +39,7 @@ def belief_routes(runtime: Runtime) -> APIRouter:
         return await runtime.predictions.newest(runtime.problem.arms, since, limit=limit, tenant=of)
 
     @tenant.get("/calibration")
-    async def calibrations(request: Request, days: Days = 7, newest_of: Newest = 5_000) -> Response:
+    async def calibrations(request: Request, days: Days = 7, newest_of: Newest = 2_000) -> Response:
         """Predicted against observed quality, cost and latency, in all and per model, over
         decisions whose chosen model answered. With today's set of models only."""
         log = await newest(days, newest_of, tenant_of(request))
@@ -52,7 +53,7 @@ def belief_routes(runtime: Runtime) -> APIRouter:
     async def segments(
         request: Request,
         key: Annotated[str, Query(min_length=1, max_length=64)] = "task",
-        newest_of: Newest = 5_000,
+        newest_of: Newest = 2_000,
     ) -> Response:
         """What is believed of every model for requests with each value of a metadata label,
         beside what was observed there; most frequent first."""
@@ -70,7 +71,7 @@ def belief_routes(runtime: Runtime) -> APIRouter:
         )
 
     @whole.get("/exploration")
-    async def exploration(days: Days = 1, newest_of: Newest = 5_000) -> Response:
+    async def exploration(days: Days = 1, newest_of: Newest = 2_000) -> Response:
         """What exploring costs: choices that did not look best, forced looks and their budget."""
         log = await newest(days, newest_of, None)
         chosen = log.by_policy

@@ -1,0 +1,94 @@
+"""What an operator should know of now: breakers, budget, learner, configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from bandit_router.circuit import CircuitState
+from bandit_router.config import AlarmKind
+from bandit_router.store.engine import store_errors
+
+if TYPE_CHECKING:  # the runtime itself starts what stands here
+    from service.runtime import Runtime
+
+# A debt of so many requests' budgets is more than the pacer's ordinary swing.
+DEBT_REQUESTS = 200.0
+# Feedback that waits longer than this to be learned from.
+STALL = timedelta(seconds=60)
+# Where a transaction that is still open holds the learner back, that is a stall too.
+WAITING = text(
+    "SELECT created_at FROM rewards WHERE (xid, seq) > (:xid, :seq) ORDER BY xid, seq LIMIT 1"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One thing that is wrong. subject: the model, or ``router``. since: when it was first seen
+    here. evidence: what shows it."""
+
+    kind: AlarmKind
+    subject: str
+    since: datetime
+    evidence: str
+
+
+class AlarmBoard:
+    """The alarms that stand, as this process sees them."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._since: dict[tuple[AlarmKind, str], datetime] = {}
+
+    async def look(self) -> tuple[Alarm, ...]:
+        """Every alarm that stands now. Raises StoreUnavailable without a database."""
+        now = self._runtime.clock.now()
+        found = [*self._breakers(), *self._budget(), *self._configuration()]
+        stalled = await self._stalled(now)
+        if stalled is not None:
+            found.append((AlarmKind.LEARNER, "router", stalled))
+        standing = {(kind, subject): evidence for kind, subject, evidence in found}
+        self._since = {key: self._since.get(key, now) for key in standing}
+        return tuple(
+            Alarm(kind, subject, self._since[kind, subject], evidence)
+            for (kind, subject), evidence in standing.items()
+        )
+
+    def _breakers(self) -> Iterator[tuple[AlarmKind, str, str]]:
+        for name in self._runtime.models:
+            health = self._runtime.breakers.health(name)
+            if health.state is CircuitState.OPEN:
+                yield AlarmKind.BREAKER, name, health.reason or "open"
+
+    def _budget(self) -> Iterator[tuple[AlarmKind, str, str]]:
+        budget_usd = self._runtime.problem.budget_usd
+        debt_usd = -self._runtime.router.serving.state.pacer.account_usd
+        if budget_usd and debt_usd > DEBT_REQUESTS * budget_usd:
+            yield (
+                AlarmKind.BUDGET,
+                "router",
+                f"${debt_usd:.4g} more were spent than ${budget_usd:.4g} a request allow: "
+                f"{debt_usd / budget_usd:.0f} requests' worth",
+            )
+
+    def _configuration(self) -> Iterator[tuple[AlarmKind, str, str]]:
+        error = self._runtime.live.last_error
+        if error is not None:
+            yield AlarmKind.CONFIGURATION, "router", f"a change was not taken up: {error}"
+
+    async def _stalled(self, now: datetime) -> str | None:
+        xid, seq = self._runtime.learner.progress.cursor
+        with store_errors(self._runtime.engine):
+            async with self._runtime.engine.connect() as connection:
+                oldest = await connection.scalar(WAITING, {"xid": xid, "seq": seq})
+        if oldest is None or now - oldest <= STALL:
+            return None
+        error = self._runtime.learner_task.last_error
+        waited_s = (now - oldest).total_seconds()
+        return f"feedback waits for {waited_s:.0f} s to be learned from" + (
+            f": {error}" if error else ""
+        )
