@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from bandit_router.circuit import settings_of
 from bandit_router.config import RouterConfig
 from bandit_router.errors import ConfigError, RouterError
 from bandit_router.overlay import Overlay, overlaid, overlay_of
@@ -17,7 +18,7 @@ from bandit_router.store.live_settings import FILE, LiveSettings
 from bandit_router.store.notifications import Notifications
 
 # Whatever is not listed here needs a restart; so does a change of the policy's name, which is
-# what challengers are for, and of the cool-downs, which know what happened under the old rules.
+# what challengers are for, and of the breakers, which know what happened under the old rules.
 LIVE_SECTIONS = (
     "models",
     "policy",
@@ -114,12 +115,8 @@ def changed_sections(old: RouterConfig, new: RouterConfig) -> tuple[str, ...]:
     fixed = [name for name in changed if name not in LIVE_SECTIONS]
     if old.policy.name != new.policy.name:
         fixed.append("policy.name")
-    cooldowns = ("allowed_fails", "cooldown_time_s")
-    fixed += [
-        f"fallback.{name}"
-        for name in cooldowns
-        if getattr(old.fallback, name) != getattr(new.fallback, name)
-    ]
+    if settings_of(old.fallback) != settings_of(new.fallback):
+        fixed.append("what [fallback] says of breakers")
     if fixed:
         raise ConfigError(
             f"{', '.join(fixed)} cannot change while the router runs: take that change back, or "

@@ -19,6 +19,9 @@ from bandit_router.store.partitions import ID_SLACK, id_lower_bound
 # Filters on what came after a decision need a look at each one: a page looks at so many at
 # most, and says where it stopped. Measured: about 10 µs each.
 LOOKED_AT = 5_000
+# Of filters on the decision's own row about 0.5 µs each, so a page may reach further back.
+REACHED_BACK = 100_000
+FIRST_ID = UUID(int=0)
 LAST_ID = UUID(int=2**128 - 1)
 
 
@@ -128,7 +131,8 @@ PAGE = """
                d.chosen, d.propensity, d.input_tokens, d.metadata,
                d.predicted_quality[array_position(d.arms, d.chosen)] AS predicted_quality,
                d.predicted_cost_usd[array_position(d.arms, d.chosen)] AS predicted_cost_usd
-        FROM decisions d WHERE d.id < :before AND {own} ORDER BY d.id DESC LIMIT :look_at
+        FROM decisions d WHERE d.id < :before AND d.id >= :reach AND {own}
+        ORDER BY d.id DESC LIMIT :look_at
     )
     SELECT d.id AS decision_id, d.created_at, d.tenant, d.session_id, d.mode, d.policy,
            d.snapshot_version, d.chosen AS model, d.propensity, d.input_tokens,
@@ -141,9 +145,11 @@ PAGE = """
     ) f ON true
     WHERE {beyond} ORDER BY d.id DESC LIMIT :limit
     """
+# How far back a page reaches: filters that no index serves look at each decision.
+REACH = "SELECT id FROM decisions WHERE id < :before ORDER BY id DESC OFFSET :most - 1 LIMIT 1"
 # Where a page that looked at all it may ended.
 REACHED = """
-    SELECT id FROM decisions d WHERE d.id < :before AND {own}
+    SELECT id FROM decisions d WHERE d.id < :before AND d.id >= :reach AND {own}
     ORDER BY d.id DESC OFFSET :look_at - 1 LIMIT 1
     """
 ATTEMPTS = """
@@ -184,17 +190,21 @@ class DecisionList:
         }
         with store_errors(self._engine):
             async with self._engine.connect() as connection:
+                most = {"before": values["before"], "most": REACHED_BACK}
+                filtered = own != "true"
+                end = await connection.scalar(text(REACH), most) if filtered else None
+                values["reach"] = end or FIRST_ID
                 query = text(PAGE.format(own=own, beyond=beyond, reward_now=REWARD_NOW))
                 found = (await connection.execute(query, values)).mappings().all()
                 lines = tuple(DecisionLine(**row) for row in found)
                 if len(lines) == limit:
                     return DecisionPage(lines, lines[-1].decision_id)
                 if not asked.looks_beyond:
-                    return DecisionPage(lines, None)
+                    return DecisionPage(lines, end)
                 del values["limit"]
                 own_values = {k: v for k, v in values.items() if k not in more}
                 reached = await connection.scalar(text(REACHED.format(own=own)), own_values)
-                return DecisionPage(lines, reached)
+                return DecisionPage(lines, reached or end)
 
     async def attempts(
         self,

@@ -92,6 +92,13 @@ async def test_decisions_are_listed_by_filters_and_in_pages(store_url: str) -> N
         finally:
             decision_list.LOOKED_AT = looked_at
 
+        reached_back, decision_list.REACHED_BACK = decision_list.REACHED_BACK, 2
+        try:
+            page = await got(service, "/admin/decisions", tenant="nobody")
+            assert (page["decisions"], page["next"]) == ([], newest_first[1])
+        finally:
+            decision_list.REACHED_BACK = reached_back
+
 
 @pytest.mark.asyncio
 async def test_filters_are_values_and_never_part_of_a_query(store_url: str) -> None:
