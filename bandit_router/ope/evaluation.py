@@ -49,8 +49,8 @@ def evaluate(
 
     log: rounds in memory, or a function that yields them piece by piece, in order, each time
     it is called. A target must not have been learned from the rounds it is evaluated on.
-    on_block is called after each block of each of three passes. Raises DataError for unknown
-    names or a log that cannot be read.
+    on_block is called after each block of each of three passes (a fourth, quiet one fits the
+    response model). Raises DataError for unknown names or a log that cannot be read.
     """
     options = options or Options()
     source = source_of(log)
@@ -175,8 +175,17 @@ class _Report:
                 middle = float(self._estimate(outcome, untuned, "", None)["value"])  # type: ignore[arg-type]
                 ends = percentile_interval(plain, middle, self.options.level, size)
                 low, high = min(low, ends[0]), max(high, ends[1])
-            made["interval"] = (low, high)
+            spread = 1.0 if name == "replay" else self._luck()
+            made["interval"] = (value - spread * (value - low), value + spread * (high - value))
         return Estimate(**made)  # type: ignore[arg-type]
+
+    def _luck(self) -> float:
+        """By how much a resample of the weights seen is too narrow: errors grow with the root of
+        E[w²], and where fewer heavy weights came than the logged pmfs let expect, the weights
+        seen do not show it. At least one."""
+        tally = self.look.tallies[self.target]
+        expected = tally.expected_effective_sample_size
+        return float(np.sqrt(max(tally.effective_sample_size / expected, 1.0))) if expected else 1.0
 
     def _bounds(self, outcome: str, name: str, why: Refusal | None) -> list[Estimate]:
         found = []

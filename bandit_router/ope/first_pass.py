@@ -33,7 +33,7 @@ from bandit_router.types import BoolArray, FloatArray
 @dataclass(frozen=True, slots=True)
 class FirstLook:
     """What the later passes need. response: coefficients by outcome name, absent where the
-    outcome is known of every round. least_rate: smallest fitted P(known) by outcome."""
+    outcome is known of every round."""
 
     n: int
     arms: tuple[str, ...]
