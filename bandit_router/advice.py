@@ -227,6 +227,7 @@ def sparse_feedback(
     if len(short) < max(1, len(active) - 1):
         return ()
     share = whole.rewards / whole.answers
+    lead = "Feedback is sparse" if share < 0.05 else "Too little feedback to tell models apart"
     wanting = ", ".join(f"{count} more of {name}" for name, count in short.items())
     days = span.total_seconds() / 86_400.0
     missing = sum(short.values())
@@ -239,7 +240,7 @@ def sparse_feedback(
         Advice(
             "sparse_feedback",
             "warning" if share < 0.05 else "notice",
-            f"Feedback is sparse: {whole.rewards} of {whole.answers} answers were judged.",
+            f"{lead}: {whole.rewards} of {whole.answers} answers were judged.",
             f"To see a difference of {DIFFERENCE:.2f} in quality, each model needs about {needed} "
             f"judged answers: {wanting}.{pace}",
             "Post more feedback to /v1/feedback: a thumb, a check that passed, or a judge's score.",

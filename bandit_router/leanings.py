@@ -10,7 +10,7 @@ import numpy as np
 from bandit_router.learning import LearnedState, Problem, predict
 from bandit_router.policies import Policy
 from bandit_router.selection import context_of, penalty_of
-from bandit_router.types import FloatArray
+from bandit_router.types import BoolArray, FloatArray
 
 # Compressed text has no name that would tell a reader anything.
 NAMELESS = ("text", "principal", "bias")
@@ -31,13 +31,20 @@ class Leaning:
     shift: float
 
 
-def leanings(problem: Problem, policy: Policy[Any], state: LearnedState) -> tuple[Leaning, ...]:
-    """The features that move the choice most, of the requests that the pacer remembers."""
+def leanings(
+    problem: Problem, policy: Policy[Any], state: LearnedState, eligible: BoolArray
+) -> tuple[Leaning, ...]:
+    """The features that move the choice most, of the requests that the pacer remembers.
+
+    eligible: (K,) the models that may be chosen.
+    """
+    if not eligible.any():
+        return ()
     window = state.pacer.window
     if len(window) < FEWEST_REQUESTS:
         return ()
     z = np.stack([np.asarray(row, dtype=np.float64) for row in window])
-    pmfs = _pmfs(problem, policy, state, z)
+    pmfs = _pmfs(problem, policy, state, z, eligible)
     found = []
     for column, name in enumerate(state.basis.names):
         if any(word in name for word in NAMELESS):
@@ -60,10 +67,11 @@ def leanings(problem: Problem, policy: Policy[Any], state: LearnedState) -> tupl
     return tuple(sorted(found, key=lambda leaning: -leaning.shift)[:SHOWN])
 
 
-def _pmfs(problem: Problem, policy: Policy[Any], state: LearnedState, z: FloatArray) -> FloatArray:
-    """(n, K) what the policy would do now, every model eligible, exploration left out."""
+def _pmfs(
+    problem: Problem, policy: Policy[Any], state: LearnedState, z: FloatArray, eligible: BoolArray
+) -> FloatArray:
+    """(n, K) what the policy would do now, exploration left out."""
     tokens = state.pacer.window_tokens
-    eligible = np.ones(len(problem.arms), dtype=np.bool_)
     nothing = np.zeros(len(problem.feature_names))
     rows = []
     for row, input_tokens in zip(z, tokens, strict=True):

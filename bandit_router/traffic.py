@@ -136,8 +136,9 @@ def merged(parts: Sequence[ModelSums]) -> tuple[ModelSums, ...]:
 
 
 def best_model(models: Sequence[ModelSums]) -> ModelSums | None:
-    """The model that would have had the highest quality on all requests."""
-    known = [m for m in models if m.always_quality is not None]
+    """The model that would have had the highest quality on all requests, of those that a policy
+    may choose at all."""
+    known = [m for m in models if m.eligible and m.always_quality is not None]
     return max(known, key=lambda m: m.always_quality or 0.0, default=None)
 
 

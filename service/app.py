@@ -19,6 +19,7 @@ from bandit_router.types import Operation
 from service.admin import admin_routes
 from service.body import ClientGone, invalid_fields
 from service.chat import ChatDoor
+from service.dashboard import dashboard_routes
 from service.errors import Refused, problem_of
 from service.feedback import feedback_routes
 from service.health import health_routes
@@ -73,6 +74,7 @@ def create_app(runtime: Runtime) -> FastAPI:
         admin_routes(runtime),
     ):
         app.include_router(routes)
+    app.router.routes.extend(dashboard_routes())
     app.add_exception_handler(RouterError, _on_router_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_parameters)

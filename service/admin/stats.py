@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
@@ -181,7 +182,11 @@ def stats_routes(runtime: Runtime) -> APIRouter:
     async def learned_policy() -> Response:
         """What the learned policy chooses where a feature is high, and where it is low."""
         serving = runtime.router.serving
-        found = await asyncio.to_thread(leanings, runtime.problem, runtime.policy, serving.state)
+        free = {m.name for m in runtime.config.routable if not m.paused}
+        may = np.array([name in free for name in runtime.problem.arms])
+        found = await asyncio.to_thread(
+            leanings, runtime.problem, runtime.policy, serving.state, may
+        )
         return json_response({"snapshot_version": serving.version, "features": found})
 
     routes.include_router(tenant_routes)
@@ -278,7 +283,7 @@ def _frontier(models: Sequence[ModelSums]) -> dict[str, Any]:
         "fixed": [
             {"model": m.model, "cost_usd": m.always_cost_usd, "quality": m.always_quality}
             for m in models
-            if m.considered
+            if m.eligible
         ],
         "operating_point": {"cost_usd": whole.cost_per_answer_usd, "quality": whole.quality},
         "best": best.model if best else None,

@@ -15,6 +15,7 @@ async def show_paths(
 ) -> None:
     """Ask each admin door once, so that no path is shown that does not answer."""
     paths = {
+        "/dashboard": "all of it on one page, and live",
         f"/admin/decisions/{decision_id}": "the last decision, drawn again from what was logged",
         "/admin/policies/thompson": "what was learned of each model, feature by feature",
         "/admin/snapshots": "the versions of the learned state",
