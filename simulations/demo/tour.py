@@ -25,5 +25,5 @@ async def show_paths(
     screen.say()
     screen.say("Look around:" if keeps_serving else "To look around, run it with --keep-serving:")
     for path, what in paths.items():
-        screen.say(f"  {client.base_url}{path}  {what}".replace("//admin", "/admin"))
+        screen.say(f"  {str(client.base_url).rstrip('/')}{path}  {what}")
     screen.say()

@@ -202,7 +202,7 @@ export function showAlarms(models, policy, alarms) {
   const found = [];
   for (const alarm of alarms) found.push(["bad", alarm.title, alarm.text]);
   for (const model of models) {
-    if (model.cooldown) found.push(["bad", `${model.name} rests for ${seconds(model.cooldown.for_s)}`, `Because of ${words(model.cooldown.reason)}, after ${model.cooldown.consecutive_fails} failures in a row.`]);
+    if (model.breaker.state !== "closed") found.push([model.breaker.state === "open" ? "bad" : "warning", `${model.name}'s breaker is ${words(model.breaker.state)}`, model.breaker.reason ?? ""]);
     if (model.paused) found.push(["warning", `${model.name} is paused`, "The policy does not choose it."]);
   }
   if (policy?.learner?.error) found.push(["bad", "The learner fails", policy.learner.error]);
