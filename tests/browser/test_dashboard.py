@@ -261,6 +261,29 @@ def test_a_prompt_with_html_and_script_is_shown_and_does_nothing(
     assert wide.locator("main img").count() == 0
 
 
+def test_freezing_and_rolling_back_by_clicking_is_done_and_audited(
+    wide: Page, service: Traffic
+) -> None:
+    expect(wide.locator("#frozen")).to_have_text("exploring")
+    wide.click("#freeze")
+    wide.click("#confirm")
+    expect(wide.locator("#frozen")).to_have_text("exploration frozen")
+    assert service.client.get("/admin/live").json()["frozen"] is True
+    wide.click("#freeze")
+    wide.click("#confirm")
+    expect(wide.locator("#frozen")).to_have_text("exploring")
+    button = wide.locator("[data-rollback]").last
+    version = int(button.get_attribute("data-rollback") or 0)
+    button.click()
+    expect(wide.locator("dialog")).to_contain_text(f"Back to snapshot {version}?")
+    wide.click("#confirm")
+    expect(wide.locator("#lever-state")).to_have_text(f"Rolled back to snapshot {version}.")
+    audited = service.client.get("/admin/audit").json()
+    actions = [entry["action"] for entry in next(iter(audited.values()))]
+    for action in ("exploration.freeze", "exploration.unfreeze", "snapshots.rollback"):
+        assert action in actions
+
+
 def test_the_keyboard_is_enough(wide: Page) -> None:
     wide.keyboard.press("Tab")
     assert wide.evaluate("document.activeElement.className") == "skip"

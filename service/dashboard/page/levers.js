@@ -23,9 +23,9 @@ export function confirmed(title, text, word, danger) {
 
 let told = "";
 
-async function act(path, word, again) {
+async function act(path, word, again, body) {
   try {
-    await call(path, { method: "POST", body: {} });
+    await call(path, { method: "POST", body });
     told = word;
   } catch (error) {
     told = `Refused: ${error.message}`;
@@ -38,7 +38,7 @@ export async function showLevers() {
   const section = document.getElementById("levers");
   if (!section) return;
   const node = section.querySelector(".body") ?? section.appendChild(h("div", { class: "body" }));
-  const [frozen, found] = await Promise.all([maybe("/admin/freeze"), maybe("/admin/snapshots?limit=40")]);
+  const [frozen, found] = await Promise.all([maybe("/admin/live"), maybe("/admin/snapshots?limit=40")]);
   const snapshots = [...(found?.snapshots ?? [])].filter((one, index, all) => index < 3 || one.reason !== "fold" || index === all.length - 1).slice(0, 8);
   redraw(node, [frozen, snapshots, told], () => [
     h("p", { role: "status", id: "lever-state" }, told),
@@ -49,8 +49,8 @@ export async function showLevers() {
       { title: "At", cell: (one) => moment(one.created_at) },
       { title: "Because of", cell: (one) => one.reason },
       { title: "", cell: (one) => frozen && one !== found.snapshots[0] ? h("button", { type: "button", "data-rollback": one.version, "aria-label": `Roll back to snapshot ${one.version}`, onclick: async () => {
-        if (await confirmed(`Back to snapshot ${one.version}?`, "What is believed goes back to that state, as a new snapshot. The log is kept.", "Roll back", true)) {
-          await act(`/admin/snapshots/${one.version}/rollback`, `Rolled back to snapshot ${one.version}.`, showLevers);
+        if (await confirmed(`Back to snapshot ${one.version}?`, "What that version believed is believed again, as a new snapshot. What was decided since teaches nothing any more; the log is kept.", "Roll back", true)) {
+          await act("/admin/snapshots/rollback", `Rolled back to snapshot ${one.version}.`, showLevers, { version: one.version, reason: "from the dashboard" });
         }
       } }, "Roll back") : null },
     ], snapshots) : h("p", { class: "empty" }, "No snapshot yet."),
@@ -60,10 +60,10 @@ export async function showLevers() {
 function freezing(frozen) {
   const on = frozen.frozen;
   return h("p", { class: "row" },
-    h("span", { class: on ? "badge warning" : "badge good", id: "frozen" }, on ? "frozen" : "learning and exploring"),
+    h("span", { class: on ? "badge warning" : "badge good", id: "frozen" }, on ? "exploration frozen" : "exploring"),
     h("button", { type: "button", id: "freeze", class: on ? "primary" : null, onclick: async () => {
-      const path = on ? "/admin/unfreeze" : "/admin/freeze";
-      const sure = await confirmed(on ? "Thaw?" : "Freeze?", on ? "The policy learns and explores again." : "The policy stays as it is and explores nothing until it is thawed.", on ? "Thaw" : "Freeze", false);
+      const path = on ? "/admin/exploration/unfreeze" : "/admin/exploration/freeze";
+      const sure = await confirmed(on ? "Thaw?" : "Freeze?", on ? "The policy explores again." : "What looks best is chosen and nothing is tried, until you thaw it. Learning from feedback goes on.", on ? "Thaw" : "Freeze", false);
       if (sure) await act(path, on ? "Thawed." : "Frozen.", showLevers);
     } }, on ? "Thaw" : "Freeze"));
 }

@@ -58,8 +58,8 @@ async function slow(summary) {
 
 function alarmsOf(told) {
   return (told?.alarms ?? []).map((alarm) => ({
-    title: alarm.title ?? `${alarm.kind ?? "alarm"}${alarm.subject ?? alarm.model ? `: ${alarm.subject ?? alarm.model}` : ""}`,
-    text: alarm.message ?? alarm.detail ?? "",
+    title: `${String(alarm.kind).replaceAll("_", " ")}: ${alarm.subject}`,
+    text: alarm.evidence,
   }));
 }
 
