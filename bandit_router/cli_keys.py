@@ -34,18 +34,24 @@ def create(
     tenant: Annotated[str, typer.Option(help="Under which tenant its calls are logged.")] = (
         "default"
     ),
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(help="Most in a window: usd_per_day=5, requests_per_minute=60 ..."),
+    ] = None,
     config: ConfigOption = None,
     url: UrlOption = None,
 ) -> None:
     """Make a key and show it, this once: only its hash is stored."""
-    from bandit_router.store.api_keys import Scope
+    from bandit_router.store.api_keys import Scope, limits_from
 
     known = [known.value for known in Scope]
     unknown = sorted(set(scope) - set(known))
     if unknown:
         raise InvalidRequest(f"no scope '{unknown[0]}': choose from {', '.join(known)}")
     scopes = [Scope(word) for word in scope]
-    made, clear = _with_keys(config, url, lambda store: store.create(name, tenant, scopes))
+    made, clear = _with_keys(
+        config, url, lambda store: store.create(name, tenant, scopes, limits_from(limit or ()))
+    )
     typer.echo(clear)
     typer.echo(f"key {made.id} for '{made.name}': copy it now, it is shown only once", err=True)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from bandit_router.config_base import Dollars, MetricName, Name, Seconds, Section, Share
+from bandit_router.config_base import Dollars, Name, Seconds, Section, Share
 from bandit_router.types import Tier
 
 MOST_RULES = 5
@@ -173,70 +173,6 @@ class LimitsConfig(Section):
     assumed_output_tokens: Count = 4096
 
 
-class CheckConfig(Section):
-    """One ``[[cascade.checks]]`` table; an answer passes when every check does.
-
-    kind ``json_schema``: the answer is JSON; schema, or else the request's own, must hold.
-    ``regex``: pattern is found in it (or, with absent = true, is not). ``refusal``: the model
-    did not decline. ``length``: between min_characters and max_characters. ``confidence``: the
-    mean log-probability of its tokens is at least min_logprob. ``python``: the callable
-    ``module:function`` returns true. ``judge``: model finds it good, at least min_score.
-    """
-
-    kind: Literal["json_schema", "regex", "refusal", "length", "confidence", "python", "judge"]
-    json_schema: Annotated[Mapping[str, object] | None, Field(alias="schema")] = None
-    pattern: str | None = None
-    absent: bool = False
-    min_characters: Annotated[int, Field(ge=0)] = 1
-    max_characters: Annotated[int, Field(ge=1)] | None = None
-    min_logprob: Annotated[float, Field(le=0)] = -1.0
-    callable: Annotated[str | None, Field(pattern=r"^[\w.]+:\w+$")] = None
-    model: Name | None = None
-    min_score: Share = 0.5
-
-    @model_validator(mode="after")
-    def _has_its_part(self) -> Self:
-        needed = {"regex": "pattern", "python": "callable", "judge": "model"}.get(self.kind)
-        if needed is not None and getattr(self, needed) is None:
-            example = {
-                "pattern": 'pattern = "^[A-D]$"',
-                "callable": 'callable = "my_checks:is_good"',
-                "model": 'model = "the-judge"',
-            }[needed]
-            raise ValueError(f"a check of kind {self.kind} needs {needed}: {example}")
-        return self
-
-
-class CascadeConfig(Section):
-    """``[cascade]``: a cheap model first, and a stronger one when its answer fails a check.
-
-    always: without being asked. models: the weak one and the strong one; without them the
-    cheapest and the best as predicted. checks: without any, refusal and length, and the JSON
-    schema where the request has one. metric: under which the verdicts are fed back.
-    """
-
-    always: bool = False
-    models: tuple[Name, Name] | None = None
-    checks: tuple[CheckConfig, ...] = ()
-    metric: MetricName = "cascade_check"
-
-
-class CacheConfig(Section):
-    """``[cache]``: whole answers to exactly the same request, for one tenant, for a time.
-
-    store: ``memory`` of each process, or ``postgres``, shared by all; answers (not prompts)
-    are then kept in clear until ttl_s has passed. always: without being asked.
-    max_megabytes: of all answers together. max_answer_bytes: larger ones are not kept.
-    """
-
-    enabled: bool = False
-    always: bool = False
-    store: Literal["memory", "postgres"] = "memory"
-    ttl_s: Seconds = 3600.0
-    max_megabytes: Count = 64
-    max_answer_bytes: Count = 262_144
-
-
 class SteeringTables(Section):
     """The tables of this module, as part of the whole file."""
 
@@ -246,8 +182,6 @@ class SteeringTables(Section):
     rules: tuple[RuleConfig, ...] = ()
     sessions: SessionsConfig = SessionsConfig()
     workflows: dict[Name, WorkflowConfig] = Field(default_factory=dict)
-    cascade: CascadeConfig = CascadeConfig()
-    cache: CacheConfig = CacheConfig()
 
     @model_validator(mode="after")
     def _few_rules(self) -> Self:
@@ -289,7 +223,3 @@ class SteeringTables(Section):
         for workflow, pin in self.workflows.items():
             pinned = (pin.model,) if pin.model else ()
             yield from ((f"workflows.{workflow}", name) for name in (*pinned, *pin.fallbacks))
-        yield from (("cascade.models", name) for name in self.cascade.models or ())
-        for check in self.cascade.checks:
-            if check.model is not None:
-                yield f"cascade.checks ({check.kind})", check.model

@@ -8,6 +8,7 @@ RouterError
 │   ├── UnknownDecision
 │   ├── InvalidFeedback
 │   └── IdempotencyConflict
+├── LimitExceeded           a key's or tenant's requests, tokens or dollars are used up
 ├── NoEligibleModel         constraints leave nothing to choose from
 ├── AllModelsFailed         the whole chain failed, the last resort included
 ├── DeadlineExceeded        the chain's one deadline passed
@@ -72,6 +73,15 @@ class InvalidFeedback(InvalidRequest):
 
 class IdempotencyConflict(InvalidRequest):
     """An idempotency key that was used before with another body."""
+
+
+class LimitExceeded(RouterError):
+    """A limit in a window is used up. what: requests, tokens or usd."""
+
+    def __init__(self, message: str, *, what: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.what = what
+        self.retry_after_s = retry_after_s
 
 
 class NoEligibleModel(RouterError):

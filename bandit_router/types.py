@@ -29,7 +29,6 @@ class Mode(StrEnum):
     OVERRIDE = "override"
     STICKY = "sticky"
     RULE = "rule"
-    CASCADE = "cascade"
 
 
 class MaskReason(StrEnum):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from bandit_router.errors import RouterError, StoreUnavailable
 from bandit_router.protocols import DecisionLog
 from bandit_router.types import Attempt, Decision, Outcome
+from service.admission import Admission
 
 # A database that refuses is known sooner; this is for one that hangs.
 DECISION_PATIENCE_S = 10.0
@@ -23,8 +24,9 @@ log = logging.getLogger(__name__)
 class Books:
     """Enters decisions before their answers leave, and outcomes right after."""
 
-    def __init__(self, decision_log: DecisionLog) -> None:
+    def __init__(self, decision_log: DecisionLog, admission: Admission | None = None) -> None:
         self._log = decision_log
+        self._admission = admission
         self._decisions: set[asyncio.Task[None]] = set()
         self._outcomes: set[asyncio.Task[None]] = set()
         self.store_answers = True
@@ -68,6 +70,8 @@ class Books:
 
     def close(self, outcome: Outcome, attempts: Sequence[Attempt]) -> None:
         """Store an outcome beside whatever comes next; a database that is away is waited for."""
+        if self._admission is not None:
+            self._admission.close(outcome, attempts)
         task = asyncio.create_task(self._close(outcome, attempts), name="outcome")
         self._outcomes.add(task)
         task.add_done_callback(self._outcomes.discard)

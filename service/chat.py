@@ -15,7 +15,7 @@ from bandit_router.attempts import AttemptLog
 from bandit_router.completion import Completed
 from bandit_router.errors import AllModelsFailed, RequestRefused, RouterError, StoreUnavailable
 from bandit_router.open_stream import OpenStream
-from bandit_router.store.api_keys import Scope
+from bandit_router.store.api_keys import Principal, Scope
 from bandit_router.types import Decision, Operation
 from service.answers import json_bytes
 from service.asking import asked
@@ -39,6 +39,7 @@ class _Turn:
     request: Request
     chat: ChatRequest
     begun_s: float
+    principal: Principal
 
 
 class ChatDoor:
@@ -55,7 +56,7 @@ class ChatDoor:
         principal = await runtime.doorkeeper.admit(request.headers, Scope.ROUTE)
         body = await read_object(request, runtime.config.server.max_body_bytes)
         chat = asked(runtime, request, principal, body, self._operation)
-        turn = _Turn(request, chat, begun_s)
+        turn = _Turn(request, chat, begun_s, principal)
         try:
             return await self._routed(turn)
         except StoreUnavailable:
@@ -67,7 +68,8 @@ class ChatDoor:
     async def _routed(self, turn: _Turn) -> Response:
         """The answer to a decision that is durable before its first byte leaves."""
         books = self._runtime.books
-        decision = await self._runtime.decide(turn.chat.routing)
+        decision, degraded = await self._runtime.admitted(turn.principal, turn.chat.routing)
+        told = {} if degraded is None else {"x-router-degraded": degraded}
         names = (decision.chosen, *decision.fallbacks)
         log = self._runtime.chain.new_log(decision.id)
         beside = books.store_answers
@@ -87,7 +89,7 @@ class ChatDoor:
             result, upstream_s = call.result()
         except (AllModelsFailed, RequestRefused) as error:
             books.close(log.outcome(), log.attempts)
-            headers = decision_headers(decision)
+            headers = {**decision_headers(decision), **told}
             headers["x-router-attempts"] = str(len(error.attempts))
             return problem_of(error).response(headers)
         except BaseException as error:
@@ -96,7 +98,7 @@ class ChatDoor:
                 books.close(log.outcome(), log.attempts)
             raise
         overhead_s = self._runtime.clock.monotonic_s() - turn.begun_s - upstream_s
-        headers = decision_headers(decision)
+        headers = {**decision_headers(decision), **told}
         if isinstance(result, OpenStream):
             explained_by = decision if turn.chat.wishes.metadata else None
             return self._streamed(

@@ -27,6 +27,7 @@ TREATMENTS: Mapping[type[Exception], tuple[int, str, str]] = {
     errors.InvalidFeedback: (422, INVALID, "invalid_feedback"),
     errors.IdempotencyConflict: (409, INVALID, "idempotency_conflict"),
     errors.InvalidRequest: (422, INVALID, "invalid_request"),
+    errors.LimitExceeded: (429, "rate_limit_error", "rate_limit_exceeded"),
     errors.NoEligibleModel: (400, INVALID, "no_eligible_model"),
     errors.DeadlineExceeded: (504, "timeout_error", "deadline_exceeded"),
     errors.AllModelsFailed: (502, "upstream_error", "all_models_failed"),
@@ -111,6 +112,11 @@ def problem_of(error: errors.RouterError) -> Problem:
         headers["retry-after"], message = str(RETRY_AFTER_STORE_S), STORE_AWAY
     elif isinstance(error, errors.StoreError):
         message = STORE_REFUSED
+    elif isinstance(error, errors.LimitExceeded):
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
+        if error.what == "usd":
+            # No client should try this again by itself, as they do after a 429.
+            status, kind, code = 402, "insufficient_quota", "budget_exceeded"
     elif isinstance(error, errors.NoEligibleModel) and _too_long(error):
         code = "context_length_exceeded"
     elif isinstance(error, errors.AllModelsFailed):

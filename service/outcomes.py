@@ -59,6 +59,7 @@ def outcome_routes(runtime: Runtime) -> APIRouter:
         model = _model(runtime, told, detail.decision.arms)
         outcome, attempt = _as_rows(told, model, runtime.clock.now())
         await runtime.decision_log.record_outcome(outcome, [attempt])
+        runtime.admission.close(outcome, [attempt])
         # Of two outcomes the first stands: what is stored now tells whether this is it.
         stored = await runtime.inspection.decision_detail(told.decision_id)
         if stored is None or stored.outcome is None or _facts(stored.outcome) != _facts(outcome):

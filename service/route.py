@@ -28,7 +28,7 @@ class RouteDoor:
         principal = await runtime.doorkeeper.admit(request.headers, Scope.ROUTE)
         body = await read_object(request, runtime.config.server.max_body_bytes)
         chat = asked(runtime, request, principal, body)
-        decision = await runtime.decide(chat.routing)
+        decision, _ = await runtime.admitted(principal, chat.routing)
         await runtime.books.enter(decision)
         response = json_response(shown_decision(decision))
         response.headers.update(decision_headers(decision))

@@ -19,6 +19,7 @@ from bandit_router.breakers import Breakers
 from bandit_router.circuit import settings_of
 from bandit_router.completion import FallbackChain
 from bandit_router.config import ModelConfig, RouterConfig
+from bandit_router.errors import LimitExceeded
 from bandit_router.features import build_extractor
 from bandit_router.ids import uuid7
 from bandit_router.learner import Learner
@@ -32,7 +33,7 @@ from bandit_router.roster import adapted
 from bandit_router.router import Router, Serving, policy_of, problem_of
 from bandit_router.steering import steered
 from bandit_router.store import migrate
-from bandit_router.store.api_keys import ApiKeys
+from bandit_router.store.api_keys import ApiKeys, Principal
 from bandit_router.store.decision_list import DecisionList
 from bandit_router.store.decision_log import PostgresDecisionLog
 from bandit_router.store.embedded import EmbeddedPostgres
@@ -41,6 +42,7 @@ from bandit_router.store.feedback_store import PostgresFeedbackStore
 from bandit_router.store.inspection_store import InspectionStore
 from bandit_router.store.leadership import LeaderLock
 from bandit_router.store.learner_store import SNAPSHOTS_CHANNEL, PostgresLearnerStore
+from bandit_router.store.limit_store import LimitStore
 from bandit_router.store.live_settings import LIVE_CHANNEL, LiveSettings
 from bandit_router.store.models_table import upsert_models
 from bandit_router.store.notifications import Notifications
@@ -51,6 +53,7 @@ from bandit_router.store.rollup_reads import RollupReads
 from bandit_router.store.rollups import Rollups
 from bandit_router.store.session_log import SessionLog
 from bandit_router.types import Decision, RoutingRequest
+from service.admission import Admission
 from service.alarms import AlarmBoard
 from service.alerts import Alerts
 from service.books import Books
@@ -91,6 +94,7 @@ class Runtime:
     books: Books
     doorkeeper: Doorkeeper
     sessions: Sessions
+    admission: Admission
     live: LiveConfiguration
     live_settings: LiveSettings
     alarms: AlarmBoard
@@ -163,6 +167,26 @@ class Runtime:
             features=features,
         )
 
+    async def admitted(
+        self, principal: Principal, request: RoutingRequest
+    ) -> tuple[Decision, str | None]:
+        """A decision whose greatest cost is reserved, and what it was degraded by, if so.
+
+        Raises LimitExceeded where a limit is used up and nothing local is to answer instead.
+        """
+        decision = await self.decide(request)
+        most = request.max_output_tokens
+        try:
+            await self.admission.reserve(principal, decision, most)
+        except LimitExceeded as error:
+            local = self.admission.local_instead(request) if error.what == "usd" else None
+            if local is None:
+                raise
+            decision = await self.decide(local)
+            await self.admission.reserve(principal, decision, most, dollars=False)
+            return decision, "budget"
+        return decision, None
+
     async def _start(self) -> None:
         await self._open_store(await self._database_url())
         await self._open_models()
@@ -213,7 +237,10 @@ class Runtime:
             )
         )
         self.decision_log = await exits.enter_async_context(PostgresDecisionLog(self.engine))
-        self.books = Books(self.decision_log)
+        limits = await exits.enter_async_context(LimitStore(self.engine))
+        self.admission = Admission(config, limits, self.models, self.clock)
+        exits.push_async_callback(self.admission.settled, self.settings.shutdown_s)
+        self.books = Books(self.decision_log, self.admission)
         exits.push_async_callback(self.books.settle, self.settings.shutdown_s)
 
     async def _open_models(self) -> None:

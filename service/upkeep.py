@@ -13,6 +13,7 @@ from bandit_router.activity import ActivityLog
 from bandit_router.errors import RouterError
 from bandit_router.protocols import Clock
 from bandit_router.store.inspection_store import InspectionStore
+from bandit_router.store.limit_store import prune_limits
 from bandit_router.store.partitions import ensure_partitions
 
 ACTIVITY_EVERY_S = 300.0
@@ -54,6 +55,7 @@ async def keep_up(
             await restore_activity(activity, store, arms, clock.now())
             if turn % PARTITIONS_EVERY == 0:
                 await ensure_partitions(engine, clock.now())
+                await prune_limits(engine, clock.now())
         except RouterError as error:
             log.warning("upkeep waits: %s", error)
         except Exception:

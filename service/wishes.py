@@ -63,8 +63,6 @@ class Wishes(BaseModel):
     user_tier: Text | None = None
     workflow: Text | None = None
     session_id: Text | None = None
-    cascade: Switch | None = None
-    cache: Switch | None = None
     metadata: Switch | None = None
 
     @property

@@ -13,6 +13,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bandit_router.config_steering import LimitSet
+from bandit_router.errors import InvalidRequest
 from bandit_router.store.engine import store_errors
 from bandit_router.store.tables import api_keys
 
@@ -55,6 +56,7 @@ class ApiKey:
     hint: str
     created_at: datetime
     revoked_at: datetime | None
+    limits: LimitSet = field(default_factory=LimitSet)
 
 
 class ApiKeys:
@@ -64,7 +66,13 @@ class ApiKeys:
         self._engine = engine
         self._random_bytes = random_bytes
 
-    async def create(self, name: str, tenant: str, scopes: Collection[Scope]) -> tuple[ApiKey, str]:
+    async def create(
+        self,
+        name: str,
+        tenant: str,
+        scopes: Collection[Scope],
+        limits: LimitSet | None = None,
+    ) -> tuple[ApiKey, str]:
         """Make a key; the clear text is in the answer and nowhere else."""
         secret = base64.urlsafe_b64encode(self._random_bytes(KEY_BYTES)).decode().rstrip("=")
         clear = PREFIX + secret
@@ -73,6 +81,7 @@ class ApiKeys:
             "tenant": tenant,
             "scopes": sorted(scope.value for scope in scopes),
             "key_sha256": key_digest(clear),
+            "limits": (limits or LimitSet()).model_dump(exclude_none=True),
             "hint": clear[: len(PREFIX) + 4],
         }
         with store_errors(self._engine):
@@ -88,15 +97,15 @@ class ApiKeys:
         """Whose key this is; None when it is unknown or revoked."""
         # The hash of a 256-bit random key is looked up directly: it needs no salt, and an
         # index look-up of a hash tells a clock nothing about the key.
-        query = select(api_keys.c.id, api_keys.c.name, api_keys.c.tenant, api_keys.c.scopes).where(
-            api_keys.c.key_sha256 == key_digest(clear), api_keys.c.revoked_at.is_(None)
-        )
+        query = select(
+            api_keys.c.id, api_keys.c.name, api_keys.c.tenant, api_keys.c.scopes, api_keys.c.limits
+        ).where(api_keys.c.key_sha256 == key_digest(clear), api_keys.c.revoked_at.is_(None))
         with store_errors(self._engine):
             async with self._engine.connect() as connection:
                 row = (await connection.execute(query)).one_or_none()
         if row is None:
             return None
-        return Principal(row.id, row.name, row.tenant, _scopes(row.scopes))
+        return Principal(row.id, row.name, row.tenant, _scopes(row.scopes), LimitSet(**row.limits))
 
     async def revoke(self, key_id: int) -> bool:
         """End a key; False when there is none that still works."""
@@ -128,4 +137,24 @@ def _scopes(names: Collection[str]) -> frozenset[Scope]:
 
 def _api_key(row: object) -> ApiKey:
     values = {name: getattr(row, name) for name in ApiKey.__slots__}
-    return ApiKey(**{**values, "scopes": _scopes(values["scopes"])})
+    return ApiKey(
+        **{**values, "scopes": _scopes(values["scopes"]), "limits": LimitSet(**values["limits"])}
+    )
+
+
+def limits_from(given: Collection[str]) -> LimitSet:
+    """Limits from ``usd_per_day=5`` and the like. Raises InvalidRequest."""
+    values = {}
+    for item in given:
+        name, _, amount = item.partition("=")
+        try:
+            number = float(amount)
+        except ValueError:
+            number = -1.0
+        if name not in LimitSet.model_fields or number < 0.0:
+            raise InvalidRequest(
+                f"no limit '{item}': write one of {', '.join(LimitSet.model_fields)} and a "
+                "number, such as usd_per_day=5"
+            )
+        values[name] = number if name.startswith("usd") else int(number)
+    return LimitSet(**values)

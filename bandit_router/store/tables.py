@@ -274,19 +274,6 @@ reservations = Table(
     Index(None, "created_at"),
 )
 
-# Answers that may be given again; the request itself is only there as a hash.
-cached_answers = Table(
-    "cached_answers",
-    metadata,
-    Column("key", LargeBinary, primary_key=True),
-    Column("tenant", Text, nullable=False),
-    Column("decision_id", Uuid, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
-    Column("expires_at", TIMESTAMP, nullable=False),
-    Index(None, "expires_at"),
-)
-
 audit_log = Table(
     "audit_log",
     metadata,

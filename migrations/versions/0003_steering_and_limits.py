@@ -1,4 +1,4 @@
-"""Limits with reservations, cached answers, and what besides the policy shaped a decision."""
+"""Limits with reservations, and what besides the policy shaped a decision."""
 
 from __future__ import annotations
 
@@ -40,21 +40,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("decision_id", name=op.f("pk_reservations")),
     )
     op.create_index(op.f("ix_reservations_created_at"), "reservations", ["created_at"])
-    op.create_table(
-        "cached_answers",
-        sa.Column("key", sa.LargeBinary(), nullable=False),
-        sa.Column("tenant", sa.Text(), nullable=False),
-        sa.Column("decision_id", sa.Uuid(), nullable=False),
-        sa.Column("model", sa.Text(), nullable=False),
-        sa.Column("payload", sa.LargeBinary(), nullable=False),
-        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("key", name=op.f("pk_cached_answers")),
-    )
-    op.create_index(op.f("ix_cached_answers_expires_at"), "cached_answers", ["expires_at"])
 
 
 def downgrade() -> None:
-    op.drop_table("cached_answers")
     op.drop_table("reservations")
     op.drop_table("limit_windows")
     op.drop_column("api_keys", "limits")

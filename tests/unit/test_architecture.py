@@ -52,6 +52,7 @@ FLOOR_OF = {
     "bandit_router.ids": Floor.MATHEMATICS,
     "bandit_router.likeness": Floor.MATHEMATICS,
     "bandit_router.learning": Floor.MATHEMATICS,
+    "bandit_router.limits": Floor.VOCABULARY,
     "bandit_router.ope": Floor.MATHEMATICS,
     "bandit_router.pacing": Floor.MATHEMATICS,
     "bandit_router.pmf": Floor.MATHEMATICS,
