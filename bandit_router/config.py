@@ -279,6 +279,8 @@ class AlarmKind(StrEnum):
     BUDGET = "budget"
     LEARNER = "learner"
     CONFIGURATION = "configuration"
+    QUALITY = "quality"
+    COST = "cost"
 
 
 class AlertConfig(Section):

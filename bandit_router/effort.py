@@ -14,7 +14,7 @@ import numpy as np
 from bandit_router import heads
 from bandit_router.heads import HeadBank
 from bandit_router.policies.base import Rows
-from bandit_router.posterior import Prior
+from bandit_router.posterior import Prior, mean_and_variance
 from bandit_router.types import BoolArray, FloatArray, IntArray
 
 COLD_NOISE = 0.5
@@ -108,6 +108,18 @@ def observed_amount(
     if prices.output_usd[arm] > 0.0:
         return None if output_tokens is None else float(max(output_tokens, 1))
     return None if cost_usd is None else max(cost_usd, LEAST_AMOUNT)
+
+
+def surprise(
+    state: EffortState, arm: int, z: FloatArray, amount: float
+) -> tuple[float, float, float]:
+    """How far the log of an amount was off its prediction, the sd of that prediction, and the
+    sd of the noise about it."""
+    head = state.amount.arms[arm]
+    mean, variance = mean_and_variance(head, z)
+    off = float(np.log(amount / state.typical[arm])) - mean
+    noise = state.amount.priors.arms[arm].noise
+    return off, float(np.sqrt(max(variance, 0.0))), float(np.sqrt(noise))
 
 
 def after_call(

@@ -17,6 +17,7 @@ from bandit_router.types import BoolArray, Exploration, FloatArray
 LOOK_PROBABILITY = 0.5
 SECONDS_PER_DAY = 86_400.0
 SURE_SDS = 2.0
+WATCH_SPEND_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ def explored(
     eligible: BoolArray,
     activity: Activity | None,
     dearest_usd: float = np.inf,
+    watch_floor: FloatArray | None = None,
 ) -> Exploration:
     """What to mix into ``pmf`` for this request. All arrays (K,).
 
@@ -56,6 +58,8 @@ def explored(
     lose at most ``floor_quality_loss`` of the utility it expects: where an arm is known to be
     far behind, looking at it often is pure loss. An arm of which one call costs more than
     ``dearest_usd`` has no floor: its forced looks, in their own budget, are all that it gets.
+    watch_floor: (K,) least shares of arms that changed lately, which may cost quality but not
+    money: they have to be affordable all the same.
     """
     if not config.enabled or eligible.sum() < 2:
         return no_exploration(pmf.size)
@@ -71,6 +75,12 @@ def explored(
     np.divide(config.floor_quality_loss / count, gap, out=bearable, where=gap > 0.0)
     floored = eligible & (cost_usd <= dearest_usd)
     floor = np.where(floored, np.minimum(most, np.minimum(affordable, bearable)), 0.0)
+    if watch_floor is not None and watch_floor.any():
+        # A watched arm may take a fifth of what the policy expects to spend.
+        spend = WATCH_SPEND_SHARE * float(pmf @ cost_usd)
+        share = np.full(pmf.size, 1.0 / count)
+        np.divide(spend, cost_usd, out=share, where=cost_usd > 0.0)
+        floor = np.where(floored, np.maximum(floor, np.minimum(watch_floor, share)), 0.0)
     look = _due(config, cost_usd, eligible, activity)
     return Exploration(
         floor=floor, look_arm=look, look_probability=LOOK_PROBABILITY if look >= 0 else 0.0

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from bandit_router import effort, pacing
+from bandit_router import alarms, effort, pacing
+from bandit_router.alarms import Cut, Watch
 from bandit_router.basis import (
     Basis,
     cold_basis,
@@ -30,6 +31,7 @@ FADE_EVERY = 64
 # What λ is solved on before any request has come: so many of so many input tokens.
 COLD_CONTEXTS = pacing.WINDOW
 COLD_INPUT_TOKENS = 200.0
+QUALITY, COST = range(len(alarms.KINDS))
 # A new version of a model starts from at most half of what its predecessor's rows say, and from
 # no more than so many of them: as many of its own outweigh that.
 INHERITED_SHARE = 0.5
@@ -73,6 +75,7 @@ class LearnedState:
     """Everything learned. policy: the policy's own state. clock: the decision_seq that
     weights are counted from. since: decisions before this decision_seq are past learning from:
     the last fit did not reach back to them. pulls, rewards: (K,) calls and live rewards per arm.
+    watch: the alarms, and what earlier rows still count after them.
     """
 
     basis: Basis
@@ -83,6 +86,7 @@ class LearnedState:
     since: int
     pulls: FloatArray
     rewards: FloatArray
+    watch: Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,7 @@ def init_state(problem: Problem, policy: Policy[Any]) -> LearnedState:
         since=0,
         pulls=np.zeros(count),
         rewards=np.zeros(count),
+        watch=alarms.empty_watch(count),
     )
     if not problem.prices.metered[problem.routable].any():
         return state
@@ -169,6 +174,8 @@ def fold(
             clock=row.decision_seq,
         )
     weight = problem.weight(row.decision_seq, state.clock)
+    state = _watched(problem, policy, state, row, arm, z)
+    believed = weight * state.watch.share(QUALITY, arm, row.decision_seq)
     changes: dict[str, Any] = {}
     if row.reward is not None or row.previous_reward is not None:
         changes["policy"] = policy.update(
@@ -178,8 +185,8 @@ def fold(
                 z=z,
                 new=row.reward,
                 old=row.previous_reward,
-                weight=weight * row.weight,
-                old_weight=weight * row.previous_weight,
+                weight=believed * row.weight,
+                old_weight=believed * row.previous_weight,
             ),
         )
         gained = (row.reward is not None) - (row.previous_reward is not None)
@@ -188,7 +195,12 @@ def fold(
     if answered:
         amount = effort.observed_amount(problem.prices, arm, row.output_tokens, row.cost_usd)
         changes["effort"] = effort.after_call(
-            state.effort, arm, z, amount=amount, latency_s=row.latency_s, weight=weight
+            state.effort,
+            arm,
+            z,
+            amount=amount,
+            latency_s=row.latency_s,
+            weight=weight * state.watch.share(COST, arm, row.decision_seq),
         )
         changes["pulls"] = _raised(state.pulls, arm, 1.0)
     state = replace(state, **changes)
@@ -203,6 +215,49 @@ def fold(
         if pacing.due(pacer):
             state = with_solved_price(problem, policy, state)
     return state
+
+
+def _watched(
+    problem: Problem,
+    policy: Policy[Any],
+    state: LearnedState,
+    row: Observation,
+    arm: int,
+    z: FloatArray,
+) -> LearnedState:
+    """The state after the bets on a row are settled; an alarm makes the arm's earlier rows
+    count little, and while the arm is watched its memory stays short."""
+    paid, watch = state.pacer.paid, state.watch
+    if row.reward is not None and row.previous_reward is None:
+        beliefs = policy.beliefs(state.policy, z)
+        mean, sd = float(beliefs.mean[arm]), float(beliefs.sd[arm])
+        watch = alarms.after_quality(watch, arm, row.reward, mean, sd, paid)
+    amount = effort.observed_amount(problem.prices, arm, row.output_tokens, row.cost_usd)
+    if amount is not None:
+        off, sd, noise_sd = effort.surprise(state.effort, arm, z, amount)
+        watch = alarms.after_cost(watch, arm, off, sd, noise_sd, paid)
+    state = replace(state, watch=watch)
+    for kind in (QUALITY, COST):
+        share = alarms.forgetting(watch, arm, kind, paid)
+        if share < 1.0:
+            cut = Cut(int(watch.latest[arm]), share)
+            state = _cut(problem, policy, state, kind, arm, cut)
+    return replace(state, watch=alarms.counted(state.watch, row, arm))
+
+
+def _cut(
+    problem: Problem, policy: Policy[Any], state: LearnedState, kind: int, arm: int, cut: Cut
+) -> LearnedState:
+    """The state in which the arm's rows up to the cut count by its share."""
+    count = len(problem.arms)
+    every, shares = np.arange(count), np.ones(count)
+    shares[arm] = cut.share
+    state = replace(state, watch=alarms.with_cut(state.watch, kind, arm, cut))
+    if kind == QUALITY:
+        return replace(state, policy=policy.carried(state.policy, every, shares))
+    alike = np.ones(count, dtype=np.bool_)
+    carried = effort.carried(state.effort, every, shares, state.effort.typical, alike)
+    return replace(state, effort=carried)
 
 
 def with_solved_price(problem: Problem, policy: Policy[Any], state: LearnedState) -> LearnedState:
@@ -238,9 +293,11 @@ def refit(
     clock = max(state.clock, int(rows.decision_seq.max()))
     basis = fit_basis(rows.features, problem.feature_names, problem.feature_blocks)
     z = coordinates_of_rows(basis, rows.features)
-    known = _known(problem, basis, rows, clock)
+    known = _known(problem, basis, rows, clock, state.watch)
     if rows.inherited is not None:
-        known = known.after(_known(problem, basis, rows.inherited, clock), len(problem.arms))
+        known = known.after(
+            _known(problem, basis, rows.inherited, clock, state.watch), len(problem.arms)
+        )
     count = len(problem.arms)
     pulls = np.bincount(rows.arm[np.isfinite(rows.cost_usd)], minlength=count)
     rewards = np.bincount(rows.arm[np.isfinite(rows.reward)], minlength=count)
@@ -282,7 +339,7 @@ class _Known:
         )
 
 
-def _known(problem: Problem, basis: Basis, rows: LogRows, clock: int) -> _Known:
+def _known(problem: Problem, basis: Basis, rows: LogRows, clock: int, watch: Watch) -> _Known:
     z = coordinates_of_rows(basis, rows.features)
     age = np.array([problem.weight(int(seq), clock) for seq in rows.decision_seq])
     amount = np.where(
@@ -297,7 +354,12 @@ def _known(problem: Problem, basis: Basis, rows: LogRows, clock: int) -> _Known:
         return Rows(z=z[there], arm=rows.arm[there], value=values[there], weight=weight[there])
 
     precise = age if rows.reward_weight is None else age * rows.reward_weight
-    return _Known(of(rows.reward, precise), of(log_amount, age), of(log_latency, age))
+    believed, spent = (watch.shares(kind, rows.arm, rows.decision_seq) for kind in (QUALITY, COST))
+    return _Known(
+        of(rows.reward, precise * believed),
+        of(log_amount, age * spent),
+        of(log_latency, age * spent),
+    )
 
 
 def _after(own: Rows, inherited: Rows, arm_count: int) -> Rows:

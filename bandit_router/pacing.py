@@ -63,13 +63,20 @@ def after_payment(
 ) -> PacerState:
     """The pacer after one request at coordinates z was paid for; λ is not solved anew here.
 
-    Without a budget (None) the window is kept for reports, and the account stays at zero.
+    Without a budget (None) the window is kept for reports, and the account stays at zero. While
+    the budget does not bind, so that λ is zero, debts are paid off and no surplus is stored.
     """
-    gained_usd = 0.0 if budget_usd is None else budget_usd - cost_usd
+    account_usd = pacer.account_usd
+    if budget_usd is not None:
+        account_usd += budget_usd - cost_usd
+        if pacer.paid and pacer.price_of_dollar == 0.0:
+            # What nobody had to save is not owed to later requests. Before the first payment λ
+            # has not been solved and says nothing.
+            account_usd = min(account_usd, max(pacer.account_usd, 0.0))
     return PacerState(
         window=(*pacer.window[-(WINDOW - 1) :], z),
         window_tokens=(*pacer.window_tokens[-(WINDOW - 1) :], input_tokens),
-        account_usd=pacer.account_usd + gained_usd,
+        account_usd=account_usd,
         price_of_dollar=pacer.price_of_dollar,
         paid=pacer.paid + 1,
     )

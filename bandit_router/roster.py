@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bandit_router import effort
+from bandit_router import alarms, effort
 from bandit_router.learning import (
     LearnedState,
     Problem,
@@ -48,6 +48,7 @@ def with_arms(policy: Policy[Any], state: LearnedState, old: Problem, new: Probl
         ),
         pulls=np.where(stays, state.pulls[origin], 0.0),
         rewards=np.where(stays, state.rewards[origin], 0.0),
+        watch=alarms.carried(state.watch, np.where(stays, origin, -1)),
     )
     return with_solved_price(new, policy, carried)
 

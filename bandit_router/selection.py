@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bandit_router.alarms import watch_floor
 from bandit_router.basis import coordinates
 from bandit_router.choice import mix
 from bandit_router.config import ExplorationConfig
@@ -62,6 +63,7 @@ def select(
             activity,
             # One call that takes longer to pay off than the pacer's horizon cannot be paced.
             dearest_usd=np.inf if problem.budget_usd is None else problem.budget_usd * HORIZON,
+            watch_floor=watch_floor(state.watch, state.pacer.paid),
         )
     return Selection(
         pmf=mix(pmf, exploration),

@@ -25,6 +25,8 @@ from bandit_router.snapshot_arrays import (
     bank_from_arrays,
     basis_arrays,
     basis_from_arrays,
+    watch_arrays,
+    watch_from_arrays,
 )
 from bandit_router.types import FloatArray
 
@@ -53,6 +55,7 @@ def to_bytes(problem: Problem, policy: Policy[Any], state: LearnedState) -> byte
     window = state.pacer.window
     arrays: dict[str, FloatArray] = {
         **basis_arrays(state.basis),
+        **watch_arrays(state.watch),
         "effort.smearing": state.effort.smearing,
         "effort.typical": state.effort.typical,
         "pacer.window": np.stack(window) if window else np.zeros((0, state.basis.dimension)),
@@ -159,6 +162,7 @@ def _state(
         since=int(arrays["counts.clock"][1]),
         pulls=arrays["counts.pulls"],
         rewards=arrays["counts.rewards"],
+        watch=watch_from_arrays(arrays),
     )
 
 

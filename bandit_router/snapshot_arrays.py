@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from bandit_router.alarms import Cut, Watch
 from bandit_router.basis import Basis
 from bandit_router.evidence import Priors
 from bandit_router.heads import HeadBank
@@ -119,4 +120,38 @@ def basis_from_arrays(arrays: Mapping[str, FloatArray], names: tuple[str, ...]) 
         names=names,
         plain=int(arrays["basis.plain"][0]),
         likeness=likeness,
+    )
+
+
+def watch_arrays(watch: Watch) -> dict[str, FloatArray]:
+    """The alarms as named arrays; every cut is a row (kind, arm, decision_seq, share)."""
+    cuts = [
+        (float(kind), float(arm), float(cut.decision_seq), cut.share)
+        for kind, of_kind in enumerate(watch.cuts)
+        for arm, of_arm in enumerate(of_kind)
+        for cut in of_arm
+    ]
+    return {
+        "watch.capital": watch.capital,
+        "watch.raised_at": watch.raised_at,
+        "watch.evidence": watch.evidence,
+        "watch.rows": watch.rows,
+        "watch.latest": watch.latest,
+        "watch.cuts": np.array(cuts, dtype=np.float64).reshape(len(cuts), 4),
+    }
+
+
+def watch_from_arrays(arrays: Mapping[str, FloatArray]) -> Watch:
+    """The alarms back from their arrays."""
+    arms, kinds = arrays["watch.rows"].shape
+    cuts: list[list[list[Cut]]] = [[[] for _ in range(arms)] for _ in range(kinds)]
+    for kind, arm, decision_seq, share in arrays["watch.cuts"].tolist():
+        cuts[int(kind)][int(arm)].append(Cut(int(decision_seq), share))
+    return Watch(
+        capital=arrays["watch.capital"],
+        raised_at=arrays["watch.raised_at"],
+        evidence=arrays["watch.evidence"],
+        rows=arrays["watch.rows"],
+        latest=arrays["watch.latest"],
+        cuts=tuple(tuple(tuple(of_arm) for of_arm in of_kind) for of_kind in cuts),
     )

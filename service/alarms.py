@@ -1,4 +1,5 @@
-"""What an operator should know of now: breakers, budget, learner, configuration."""
+"""What an operator should know of now: breakers, budget, learner, configuration, and models
+that are no longer what they were."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from bandit_router.alarms import changes
 from bandit_router.circuit import CircuitState
 from bandit_router.config import AlarmKind
 from bandit_router.store.engine import store_errors
@@ -47,7 +49,12 @@ class AlarmBoard:
     async def look(self) -> tuple[Alarm, ...]:
         """Every alarm that stands now. Raises StoreUnavailable without a database."""
         now = self._runtime.clock.now()
-        found = [*self._breakers(), *self._budget(), *self._configuration()]
+        found = [
+            *self._breakers(),
+            *self._budget(),
+            *self._configuration(),
+            *self._changed_models(),
+        ]
         stalled = await self._stalled(now)
         if stalled is not None:
             found.append((AlarmKind.LEARNER, "router", stalled))
@@ -79,6 +86,18 @@ class AlarmBoard:
         error = self._runtime.live.last_error
         if error is not None:
             yield AlarmKind.CONFIGURATION, "router", f"a change was not taken up: {error}"
+
+    def _changed_models(self) -> Iterator[tuple[AlarmKind, str, str]]:
+        state = self._runtime.router.serving.state
+        for change in changes(state.watch, state.pacer.paid):
+            model = self._runtime.problem.arms[change.arm]
+            kind = AlarmKind(change.kind)
+            yield (
+                kind,
+                model,
+                f"{kind.value} is {'higher' if change.risen else 'lower'} than it was: odds of "
+                f"{change.odds:,.0f} to 1, {change.requests} requests ago",
+            )
 
     async def _stalled(self, now: datetime) -> str | None:
         xid, seq = self._runtime.learner.progress.cursor

@@ -91,6 +91,31 @@ def test_payments_are_booked_and_the_window_keeps_the_newest() -> None:
     assert pacer.window[-1][1] == pacer.window_tokens[-1] == WINDOW + 4.0
 
 
+def test_a_budget_that_does_not_bind_stores_no_surplus_and_still_pays_debts() -> None:
+    loose = replace(empty_pacer(), paid=9)
+    pacer = pacing.after_payment(loose, np.ones(1), 0.0, 0.5, 2.0)
+    assert pacer.account_usd == 0.0
+    owing = replace(loose, account_usd=-1.0)
+    assert pacing.after_payment(owing, np.ones(1), 0.0, 1.5, 2.0).account_usd == -0.5
+    assert pacing.after_payment(owing, np.ones(1), 0.0, 0.5, 2.0).account_usd == 0.0
+    assert pacing.after_payment(owing, np.ones(1), 0.0, 3.0, 2.0).account_usd == -2.0
+    binding = replace(loose, price_of_dollar=1.0)
+    assert pacing.after_payment(binding, np.ones(1), 0.0, 0.5, 2.0).account_usd == 1.5
+
+
+def test_a_small_account_moves_the_price_little() -> None:
+    def price(account_usd: float) -> float:
+        pacer = replace(empty_pacer(), account_usd=account_usd)
+        return solved(pacer, QUALITY, COST, 2.0).price_of_dollar
+
+    even = price(0.0)
+    assert even > 0.0
+    for requests in (1.0, 10.0, 40.0):
+        for sign in (-1.0, 1.0):
+            moved = abs(np.log(price(sign * requests * 2.0) / even))
+            assert moved <= requests / pacing.PATIENCE + 1e-9
+
+
 def test_without_a_budget_nothing_is_booked() -> None:
     pacer = pacing.after_payment(empty_pacer(), np.ones(1), 3.0, 0.5, None)
     assert (pacer.account_usd, pacer.paid, len(pacer.window)) == (0.0, 1, 1)
@@ -116,13 +141,18 @@ def test_spend_in_a_closed_loop_ends_at_the_budget(budget_usd: float, seed: int)
     expected = np.array([1e-4, 1.5e-3, 1.5e-2]) * np.exp(rng.normal(0.0, 0.5, (count, 1)))
     quality = np.clip(rng.normal([0.6, 0.75, 0.8], 0.1, (count, 3)), 0.0, 1.0)
     bill = expected * np.exp(rng.normal(-0.125, 0.5, (count, 3)))
-    pacer, spent = empty_pacer(), 0.0
+    pacer, spent, unbooked = empty_pacer(), 0.0, 0.0
     for i in range(count):
+        before = pacer
         chosen = int((quality[i] - pacer.price_of_dollar * expected[i]).argmax())
         spent += bill[i, chosen]
         pacer = pacing.after_payment(pacer, np.ones(1), 0.0, float(bill[i, chosen]), budget_usd)
+        gained = budget_usd - bill[i, chosen]
+        if i and before.price_of_dollar == 0.0 and before.account_usd + gained > 0.0:
+            # Surplus of a budget that does not bind.
+            unbooked += gained - max(pacer.account_usd - before.account_usd, 0.0)
         if pacing.due(pacer):
             recent = slice(max(i + 1 - WINDOW, 0), i + 1)
             pacer = solved(pacer, quality[recent], expected[recent], budget_usd)
     assert spent / count == pytest.approx(budget_usd, rel=0.02)
-    assert pacer.account_usd == pytest.approx(count * budget_usd - spent)
+    assert pacer.account_usd == pytest.approx(count * budget_usd - spent - unbooked)
