@@ -101,6 +101,7 @@ class PolicyConfig(Section):
     value_of_second: quality given up for a second less of latency (μ).
     model: the arm of the ``fixed`` policy. epsilon: of ``epsilon_greedy``.
     half_life_decisions: age at which an observation counts half; None never forgets.
+    latency_miss_probability: chance of missing a request's max_latency_s that is still taken (δ).
     """
 
     name: str = "thompson"
@@ -109,6 +110,7 @@ class PolicyConfig(Section):
     model: Name | None = None
     epsilon: Share = 0.1
     half_life_decisions: Annotated[float, Field(gt=0)] | None = None
+    latency_miss_probability: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
 
 class FeaturesConfig(Section):

@@ -12,16 +12,19 @@ from uuid import UUID
 import numpy as np
 
 from bandit_router.activity import ActivityLog
+from bandit_router.basis import coordinates
 from bandit_router.breakers import Breakers
 from bandit_router.choice import draw, mix, one_hot, uniform_for
 from bandit_router.choosers import STATE_OF, Choosers
 from bandit_router.config import ExplorationConfig, ModelConfig, RouterConfig
+from bandit_router.constraints import QualityFloors, bounded, foresee
 from bandit_router.effort import Prices
 from bandit_router.eligibility import check_known, check_serves, eligible_models, is_weaker
 from bandit_router.errors import ConfigError
 from bandit_router.exploration import greedily, no_exploration
-from bandit_router.learning import LearnedState, Problem
+from bandit_router.learning import LearnedState, Problem, predict
 from bandit_router.policies import Policy, PolicyOptions, build_policy
+from bandit_router.policies.base import Beliefs
 from bandit_router.prices import estimate_input_tokens
 from bandit_router.protocols import FeatureExtractor
 from bandit_router.selection import Selection, select
@@ -112,6 +115,8 @@ class Router:
         self._activity = activity
         self._secret = secret
         self._frozen = frozen
+        self._most_misses = config.policy.latency_miss_probability
+        self._floors = QualityFloors()
         self.serving = serving
 
     def decide(
@@ -147,6 +152,10 @@ class Router:
             eligible, masked = self._no_weaker(request.pin, eligible, masked)
         now_s = now.timestamp()
         policy, state = self._choosers.of(request, serving.version, serving.state)
+        if firm is None and request.controls.bind:
+            eligible, masked = self._within_bounds(
+                request, policy, state, features, input_tokens, eligible, masked
+            )
         selection = select(
             self._problem,
             policy,
@@ -176,6 +185,8 @@ class Router:
             fallbacks = self._fallbacks(selection, eligible, arm, request.operation)
         if not dry_run:
             looked = exploration.look_arm == arm and not self._frozen
+            if firm is None and request.controls.quality_floor is not None:
+                self._floors.chosen(request.tenant, _beliefs(selection), arm, eligible)
             cost_usd = float(selection.prediction.cost_usd[arm])
             self._activity.pulled(now_s, arm, cost_usd if looked else 0.0)
         return Decision(
@@ -204,6 +215,29 @@ class Router:
             prompt=list(request.messages) if self._keep_prompts else None,
             influences=self._influences(request, policy),
         )
+
+    def _within_bounds(
+        self,
+        request: RoutingRequest,
+        policy: Policy[Any],
+        state: LearnedState,
+        features: FeatureArray,
+        input_tokens: int,
+        eligible: BoolArray,
+        masked: dict[str, MaskReason],
+    ) -> tuple[BoolArray, dict[str, MaskReason]]:
+        """What the request's own bounds on dollars, seconds and quality leave, by prediction."""
+        arms, controls = self._problem.arms, request.controls
+        z = coordinates(state.basis, features.astype(np.float64))
+        beliefs, prediction = predict(self._problem, policy, state, z, input_tokens)
+        foresight = foresee(self._problem.prices, state.effort, z, prediction, controls)
+        out = bounded(arms, foresight, eligible, controls, self._most_misses)
+        left = eligible & np.array([name not in out for name in arms])
+        if controls.quality_floor is not None:
+            low = self._floors.below(request.tenant, controls.quality_floor, beliefs, left)
+            out |= {arms[k]: MaskReason.BELOW_FLOOR for k in np.flatnonzero(low)}
+            left = left & ~low
+        return left, {**masked, **out}
 
     def _is_cooling(self, decision_id: UUID, name: str) -> bool:
         """Whether the breaker keeps this decision from the model: all of them while it is open,
@@ -262,3 +296,7 @@ class Router:
         kept = [names[k] for k in others[: self._chain_length - 1]]
         last = (model.name for model in self._last_resorts if operation in model.serves)
         return (*kept, *last)
+
+
+def _beliefs(selection: Selection) -> Beliefs:
+    return Beliefs(mean=selection.prediction.quality, sd=selection.prediction.quality_sd)

@@ -46,6 +46,7 @@ class MaskReason(StrEnum):
     TOO_DEAR = "too_dear"
     TOO_SLOW = "too_slow"
     RATE_LIMITED = "rate_limited"
+    BELOW_FLOOR = "below_floor"
     OPERATION = "operation"
 
 
@@ -104,6 +105,12 @@ class Controls:
     max_latency_s: float | None = None
     quality_floor: float | None = None
     explore: bool = True
+
+    @property
+    def bind(self) -> bool:
+        """Whether something is asked that only predictions can tell."""
+        asked = (self.max_cost_usd, self.max_latency_s, self.quality_floor)
+        return any(bound is not None for bound in asked)
 
 
 @dataclass(frozen=True, slots=True)

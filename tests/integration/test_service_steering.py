@@ -271,3 +271,21 @@ def test_more_than_five_rules_are_refused_with_advice() -> None:
     rules = tuple(RuleConfig(name=f"r{k}", then=RuleThen(explore=False)) for k in range(6))
     with pytest.raises(ValueError, match="keep at most 5, those that a law or a contract demands"):
         router_config(None, ModelConfig(name="m", base_url=refused_url()), rules=rules)
+
+
+@pytest.mark.asyncio
+async def test_bounds_on_dollars_and_quality_are_kept_and_told(store_url: str) -> None:
+    async with three_models(store_url) as (service, _):
+        # 300 output tokens are expected at first: $0.00015, $0.0006 and $0.0024 by list prices.
+        told = await decided(service, router={"max_cost_usd": 0.001})
+        assert told["masked"] == {"large": "too_dear"}
+        told = await decided(service, {"x-router-max-cost-usd": "0.0003"})
+        assert told["masked"] == {"medium": "too_dear", "large": "too_dear"}
+        got = await service.client.post(
+            "/v1/route", json={**ASK, "router": {"max_cost_usd": 0.00001}}
+        )
+        assert got.status_code in (400, 422)
+        assert "raise max_cost_usd" in got.json()["error"]["message"]
+        # Nothing is known yet, so nothing may be tried at the expense of the floor.
+        told = await decided(service, router={"quality_floor": 0.99})
+        assert sorted(told["masked"].values()) == ["below_floor", "below_floor"]

@@ -44,6 +44,7 @@ FLOOR_OF = {
     "bandit_router.breakers": Floor.MATHEMATICS,
     "bandit_router.choice": Floor.MATHEMATICS,
     "bandit_router.circuit": Floor.MATHEMATICS,
+    "bandit_router.constraints": Floor.MATHEMATICS,
     "bandit_router.effort": Floor.MATHEMATICS,
     "bandit_router.eligibility": Floor.MATHEMATICS,
     "bandit_router.evidence": Floor.MATHEMATICS,
