@@ -64,6 +64,24 @@ def variances(heads: HeadBank, z: FloatArray) -> FloatArray:
     return np.maximum(spread, 0.0)
 
 
+def variances_and_draws(
+    heads: HeadBank, z: FloatArray, share: float
+) -> tuple[FloatArray, FloatArray]:
+    """(K,) variance of zᵀθ_k, and (K,) that of its draw when of all weights but the first only
+    ``share`` of the sd is drawn: with s = share · z + (1 − share) · e₀, sᵀΣs."""
+    full, drawn = [], []
+    own, crossed, level = share * share, 2.0 * share * (1.0 - share), (1.0 - share) ** 2
+    for arm in heads.arms:
+        spread = blas.dgemv(1.0, arm.covariance, z)
+        variance = blas.ddot(z, spread)
+        full.append(variance)
+        drawn.append(
+            own * variance + crossed * float(spread[0]) + level * float(arm.covariance[0, 0])
+        )
+    # Rounding can leave a zero a little below zero.
+    return np.maximum(full, 0.0), np.maximum(drawn, 0.0)
+
+
 def changed(
     heads: HeadBank,
     arm: int,

@@ -15,10 +15,15 @@ State = TypeVar("State")
 
 @dataclass(frozen=True, slots=True)
 class Beliefs:
-    """Mean and sd of every arm's expected quality for one request; both (K,)."""
+    """Mean and sd of every arm's expected quality for one request; both (K,).
+
+    drawn_sd: (K,) of the draws that choices are made by, where a policy draws by another than
+    its belief.
+    """
 
     mean: FloatArray
     sd: FloatArray
+    drawn_sd: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True)

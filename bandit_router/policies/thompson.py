@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bandit_router.heads import HeadBank, variances
+from bandit_router.heads import HeadBank, variances_and_draws
 from bandit_router.pmf import argmax_pmf
-from bandit_router.policies.base import Context
+from bandit_router.policies.base import Beliefs, Context
 from bandit_router.policies.linear import LinearPolicy
 from bandit_router.types import BoolArray, FloatArray
 
@@ -33,6 +33,15 @@ class Thompson(LinearPolicy):
     context_share: float = CONTEXT_SHARE
     name: str = "thompson"
 
+    def beliefs(self, state: HeadBank, z: FloatArray) -> Beliefs:
+        """Posterior mean and sd of zᵀθ_k, and the sd that choices are drawn by."""
+        variance, drawn = variances_and_draws(state, z, self.context_share)
+        return Beliefs(
+            mean=state.means @ z,
+            sd=np.sqrt(variance),
+            drawn_sd=self.sampling_scale * np.sqrt(drawn),
+        )
+
     def spread(self, state: HeadBank, z: FloatArray) -> tuple[FloatArray, FloatArray]:
         """(N, K) mean and sd of the draws; covariances between weights are left out."""
         mean = z @ state.means.T
@@ -44,9 +53,8 @@ class Thompson(LinearPolicy):
 
     def pmf(self, state: HeadBank, context: Context, eligible: BoolArray) -> FloatArray:
         utility = context.beliefs.mean - context.penalty
-        drawn = self.context_share * context.z
-        drawn[0] = context.z[0]
-        sd = self.sampling_scale * np.sqrt(variances(state, drawn))
+        beliefs = context.beliefs
+        sd = beliefs.sd if beliefs.drawn_sd is None else beliefs.drawn_sd
         if eligible.all():
             return argmax_pmf(utility, sd)
         pmf = np.zeros(utility.size)

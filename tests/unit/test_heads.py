@@ -76,3 +76,19 @@ def test_a_refit_keeps_the_rows_and_changes_the_prior() -> None:
     assert state.means[0] @ np.array([1.0, 1.0, 0.0]) == pytest.approx(0.8, abs=0.05)
     # An arm without rows is believed to be like the others.
     assert state.means[1][0] == pytest.approx(y.mean(), abs=1e-9)
+
+
+def test_a_share_of_the_context_is_drawn_and_the_level_in_full() -> None:
+    rng = np.random.default_rng(5)
+    rows = rng.normal(size=(30, 3))
+    rows[:, 0] = 1.0
+    sums = [Sums.of(rows, rng.random(30), np.ones(30)), Sums.empty(3)]
+    start = cold_prior(3)
+    state = heads.refitted(sums, np.array([0.0, 1.0, 1.0]), start, bias_sd=0.5, least_noise=1e-4)
+    z = np.array([1.0, 0.7, -1.3])
+    for share in (0.0, 0.25, 1.0):
+        variance, drawn = heads.variances_and_draws(state, z, share)
+        np.testing.assert_allclose(variance, heads.variances(state, z), rtol=1e-12)
+        scaled = np.r_[1.0, share * z[1:]]
+        expected = [scaled @ arm.covariance @ scaled for arm in state.arms]
+        np.testing.assert_allclose(drawn, expected, rtol=1e-9)
