@@ -18,6 +18,7 @@ LONGEST_LABEL_NAME = 64
 LONGEST_LABEL = 512
 LONGEST_SESSION_ID = 256
 IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
+AUDIO_PARTS = frozenset({"input_audio", "audio"})
 JSON_FORMATS = frozenset({"json_object", "json_schema"})
 
 
@@ -56,8 +57,10 @@ def parse_chat(
         needed.add(Capability.TOOLS.value)
     if answer_format in JSON_FORMATS:
         needed.add(Capability.JSON_MODE.value)
-    if any(_has_image(message) for message in messages):
+    if any(_has_part(message, "image_url", IMAGE_PARTS) for message in messages):
         needed.add(Capability.VISION.value)
+    if _asks_for_audio(body) or any(_has_part(m, "input_audio", AUDIO_PARTS) for m in messages):
+        needed.add(Capability.AUDIO.value)
     return ChatRequest(
         routing=RoutingRequest(
             messages=messages,
@@ -206,11 +209,17 @@ def _response_format(value: object) -> str:
     return kind
 
 
-def _has_image(message: Mapping[str, Any]) -> bool:
+def _has_part(message: Mapping[str, Any], key: str, kinds: frozenset[str]) -> bool:
     content = message.get("content")
     return isinstance(content, list) and any(
-        "image_url" in part or str(part.get("type")) in IMAGE_PARTS for part in content
+        key in part or str(part.get("type")) in kinds for part in content
     )
+
+
+def _asks_for_audio(body: Mapping[str, Any]) -> bool:
+    """Whether the answer is to be spoken; odd modalities are left for the model to refuse."""
+    modalities = body.get("modalities")
+    return isinstance(modalities, list) and "audio" in modalities
 
 
 def _limit(body: Mapping[str, Any]) -> int | None:

@@ -80,6 +80,7 @@ TABLE: list[tuple[str, Any, int, str]] = [
     (CHAT, chat(response_format="json"), 422, "response_format"),
     (CHAT, chat(messages=[{"role": "user", "content": "x" * 900_000}]), 400, "shorten"),
     (CHAT, chat(tools=[{"type": "function"}]), 400, "capability"),
+    (CHAT, chat(modalities=["text", "audio"]), 400, "capability"),
     (ROUTE, b"{", 400, "not valid JSON"),
     (ROUTE, chat(model="nobody"), 404, "small"),
     (ROUTE, BIG, 413, "max_body_bytes"),
