@@ -129,7 +129,7 @@ def snapshot_source(url: str | None) -> SnapshotSource | None:
         if record is None:
             raise DataError(
                 f"the database has no snapshot {version} of policy '{policy}': it was thinned "
-                "out, or never made; /admin/snapshots lists those there are"
+                "out, or never made; `bandit-router snapshots list` tells which there are"
             )
         return record.payload
 
@@ -156,7 +156,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
             else f"{gain.value:+.4f} ± {(gain.high - gain.low) / 2:.4f}",
             dollars(cost.value) if cost else "–",
             number(seconds.value, 2) if seconds else "–",
-            number(target.weights.effective_sample_size, 0),
+            number(target.diagnostics.effective_sample_size, 0),
         )
     console.print(table)
     for target in evaluation.targets:

@@ -59,10 +59,11 @@ def evaluation_content(evaluation: Evaluation, asked: tuple[str, ...]) -> Report
         "policy that quietly gives hard requests to weak models falls off at the right.",
         left_out=left_out,
         method=(
-            "Estimates are doubly robust: a linear reward model, fitted on one half of the log to "
-            "predict the other, corrected by the propensity-weighted misses. Differences are "
-            "paired decision by decision.",
-            "Where feedback is missing, it is taken to be missing at random for each model.",
+            "Estimates are doubly robust (bandit_router.ope, estimator dr): a linear reward model "
+            "that has not seen the decision it predicts, corrected by propensity-weighted misses. "
+            "Intervals are of the bootstrap, and differences come from shared resamples.",
+            "Where feedback is missing, it is taken to be missing at random given the request's "
+            "features and the model.",
             *evaluation.notes,
         ),
     )
@@ -76,7 +77,7 @@ def _point(target: TargetResult, asked: tuple[str, ...]) -> Point:
     seconds = target.values.get("latency_s")
     refused = target.refused.message if target.refused else None
     if refused is None and quality is None:
-        refused = "No decision of the log has a reward."
+        refused = target.refusals["reward"].message
     return Point(
         name=target.name,
         role=role,
@@ -85,7 +86,7 @@ def _point(target: TargetResult, asked: tuple[str, ...]) -> Point:
         quality_interval=(quality.low, quality.high) if quality else None,
         cost_interval=(cost.low, cost.high) if cost else None,
         latency_s=seconds.value if seconds else None,
-        effective_sample_size=None if refused else target.weights.effective_sample_size,
+        effective_sample_size=None if refused else target.diagnostics.effective_sample_size,
         estimator="as logged" if target.name == LOGGED else "doubly robust",
         refused=refused,
     )

@@ -181,8 +181,7 @@ def load_frozen(
         )
     if source is None:
         raise DataError(
-            f"'{spec}' lies in the router's database: name it by --url or --config, or write "
-            "the snapshot to a file first: bandit-router export --snapshot "
-            f"{policy_name}@{version} --out state.npz"
+            f"'{spec}' lies in the router's database: name it by --url or --config; "
+            "`bandit-router snapshots list` tells which there are"
         )
     return frozen_policy(spec, policy_name, source(policy_name, int(version)), config)

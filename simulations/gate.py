@@ -11,9 +11,9 @@ import numpy as np
 from bandit_router.errors import DataError
 from bandit_router.policies import POLICIES
 from bandit_router.types import FloatArray
-from simulations.contrasts import Mean, mean_of
 from simulations.frozen import FrozenPolicy
 from simulations.matrix import OutcomeMatrix
+from simulations.means import Mean, mean_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,8 +60,8 @@ def parse_target(
     if spec in POLICIES:
         raise DataError(
             f"'{spec}' learns, and a log has one outcome per decision: name a state of it "
-            f"({spec}@snapshot-12 or {spec}@state.npz), or run it from scratch by rejection: "
-            f"--learn {spec}"
+            f"({spec}@snapshot-12 or {spec}@state.npz); from Python, "
+            "bandit_router.ope.replay_learning runs it from scratch by rejection"
         )
     raise DataError(
         f"no target '{spec}': write {LOGGED}, random, fixed:MODEL, mix:a=0.7,b=0.3, "

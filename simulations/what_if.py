@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 
 from bandit_router.errors import DataError
+from bandit_router.ope import OUTCOMES, round_values
 from bandit_router.types import FloatArray
 from simulations.baselines import fixed, mean_of_known, oracle, static_mix
-from simulations.contrasts import outcome_model
 from simulations.logs.rounds import Log
 from simulations.matrix import OutcomeMatrix
 
@@ -171,12 +171,16 @@ def matrix_of_log(log: Log) -> OutcomeMatrix:
     Expectations, not outcomes: they say what a router could know, and have no noise.
     """
     rounds = log.rounds
-    expected = {name: outcome_model(rounds, name) for name in ("reward", "cost_usd", "latency_s")}
-    if not expected["reward"].known:
+    if not np.isfinite(rounds.reward).any():
         raise DataError("no decision of the log has a reward: nothing is known of quality")
     count = len(rounds)
     unknown = np.full((count, len(rounds.arms)), np.nan)
-    quality = np.where(rounds.eligible, expected["reward"].predicted, np.nan)
+    predicted = round_values(rounds, {}).predicted
+    expected = {
+        name: predicted[name] if np.isfinite(rounds.outcome(name)).any() else unknown
+        for name in OUTCOMES
+    }
+    quality = np.where(rounds.eligible, expected["reward"], np.nan)
     return OutcomeMatrix(
         prompt_ids=tuple(str(i) for i in range(count)),
         prompts=("",) * count,
@@ -184,8 +188,8 @@ def matrix_of_log(log: Log) -> OutcomeMatrix:
         split=("",) * count,
         models=rounds.arms,
         quality=quality,
-        cost_usd=expected["cost_usd"].predicted if expected["cost_usd"].known else unknown,
-        latency_s=expected["latency_s"].predicted if expected["latency_s"].known else unknown,
+        cost_usd=expected["cost_usd"],
+        latency_s=expected["latency_s"],
         input_tokens=np.repeat(log.input_tokens[:, None], len(rounds.arms), axis=1),
         output_tokens=unknown,
     )

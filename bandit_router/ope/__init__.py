@@ -7,6 +7,7 @@ from bandit_router.ope.learning_replay import LearningReplay, replay_learning
 from bandit_router.ope.options import METHODS, Options, Tradeoff
 from bandit_router.ope.registry import ESTIMATORS
 from bandit_router.ope.result import Evaluation, SegmentEstimate, difference
+from bandit_router.ope.round_values import RoundValues, round_values
 from bandit_router.ope.rounds import (
     OUTCOMES,
     REMEDIES,
@@ -30,6 +31,7 @@ __all__ = [
     "Options",
     "Refusal",
     "RefusalReason",
+    "RoundValues",
     "SegmentEstimate",
     "Source",
     "Target",
@@ -42,5 +44,6 @@ __all__ = [
     "logging_policy",
     "mix",
     "replay_learning",
+    "round_values",
     "row_problems",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulations.contrasts import Mean
+from simulations.means import Mean
 from simulations.report.content import Finding, Level, Point
 from simulations.report.page import dollars, saving
 
