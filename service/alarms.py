@@ -99,15 +99,22 @@ class AlarmBoard:
                 f"{change.odds:,.0f} to 1, {change.requests} requests ago",
             )
 
-    async def _stalled(self, now: datetime) -> str | None:
+    async def waiting_s(self, now: datetime) -> float:
+        """How long the oldest row that this process has not learned from waits; 0 without one.
+
+        Raises StoreUnavailable without a database.
+        """
         xid, seq = self._runtime.learner.progress.cursor
         with store_errors(self._runtime.engine):
             async with self._runtime.engine.connect() as connection:
                 oldest = await connection.scalar(WAITING, {"xid": xid, "seq": seq})
-        if oldest is None or now - oldest <= STALL:
+        return 0.0 if oldest is None else max(0.0, (now - oldest).total_seconds())
+
+    async def _stalled(self, now: datetime) -> str | None:
+        waited_s = await self.waiting_s(now)
+        if waited_s <= STALL.total_seconds():
             return None
         error = self._runtime.learner_task.last_error
-        waited_s = (now - oldest).total_seconds()
         return f"feedback waits for {waited_s:.0f} s to be learned from" + (
             f": {error}" if error else ""
         )

@@ -23,6 +23,7 @@ from service.dashboard import dashboard_routes
 from service.errors import Refused, problem_of
 from service.feedback import feedback_routes
 from service.health import health_routes
+from service.metrics_door import metrics_routes
 from service.models import model_routes
 from service.outcomes import outcome_routes
 from service.request_ids import RequestIds
@@ -58,7 +59,7 @@ def create_app(runtime: Runtime) -> FastAPI:
             Route("/v1/route", RouteDoor(runtime).route, methods=["POST"]),
         ],
         middleware=[
-            Middleware(RequestIds, new_id=lambda: uuid.uuid4().hex),
+            Middleware(RequestIds, new_id=lambda: uuid.uuid4().hex, metrics=runtime.metrics),
             Middleware(
                 SameSite,
                 host=runtime.config.server.host,
@@ -71,6 +72,7 @@ def create_app(runtime: Runtime) -> FastAPI:
         feedback_routes(runtime),
         model_routes(runtime),
         health_routes(runtime),
+        metrics_routes(runtime),
         admin_routes(runtime),
     ):
         app.include_router(routes)
@@ -94,7 +96,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path
     if error.status_code == 404:
-        message = f"nothing is at {path}; the API is under /v1, /admin and /health"
+        message = f"nothing is at {path}; the API is under /v1, /admin, /health and /metrics"
         refused = Refused(message, status=404, code="not_found")
     elif error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")

@@ -10,6 +10,7 @@ from bandit_router.errors import RouterError, StoreUnavailable
 from bandit_router.protocols import DecisionLog
 from bandit_router.types import Attempt, Decision, Outcome
 from service.admission import Admission
+from service.metrics import Metrics
 
 # A database that refuses is known sooner; this is for one that hangs.
 DECISION_PATIENCE_S = 10.0
@@ -24,9 +25,15 @@ log = logging.getLogger(__name__)
 class Books:
     """Enters decisions before their answers leave, and outcomes right after."""
 
-    def __init__(self, decision_log: DecisionLog, admission: Admission | None = None) -> None:
+    def __init__(
+        self,
+        decision_log: DecisionLog,
+        admission: Admission | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._log = decision_log
         self._admission = admission
+        self._metrics = metrics
         self._decisions: set[asyncio.Task[None]] = set()
         self._outcomes: set[asyncio.Task[None]] = set()
         self.store_answers = True
@@ -36,6 +43,8 @@ class Books:
 
         The task raises StoreUnavailable without a database, or StoreError.
         """
+        if self._metrics is not None:
+            self._metrics.decided(decision)
         task = asyncio.create_task(self._enter(decision), name="decision")
         self._decisions.add(task)
         task.add_done_callback(self._entered)
@@ -72,6 +81,8 @@ class Books:
         """Store an outcome beside whatever comes next; a database that is away is waited for."""
         if self._admission is not None:
             self._admission.close(outcome, attempts)
+        if self._metrics is not None:
+            self._metrics.ended(outcome, attempts)
         task = asyncio.create_task(self._close(outcome, attempts), name="outcome")
         self._outcomes.add(task)
         task.add_done_callback(self._outcomes.discard)

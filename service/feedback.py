@@ -65,12 +65,13 @@ def feedback_routes(runtime: Runtime) -> APIRouter:
         principal = await runtime.doorkeeper.admit(request.headers, Scope.FEEDBACK)
         body = await read_object(request, runtime.config.server.max_body_bytes)
         told = validated(FeedbackBody, body)
+        now = runtime.clock.now()
         receipt = await runtime.feedback.record_feedback(
             Feedback(
                 decision_id=told.decision_id,
                 metric=told.metric,
                 value=_value(runtime, told),
-                received_at=runtime.clock.now(),
+                received_at=now,
                 source=principal.name,
                 comment=told.comment,
                 tags=told.tags,
@@ -78,6 +79,7 @@ def feedback_routes(runtime: Runtime) -> APIRouter:
                 tenant=principal.own_tenant,
             )
         )
+        runtime.metrics.judged(told.decision_id, receipt.state, now)
         return json_response(
             {
                 "feedback_id": receipt.feedback_id,

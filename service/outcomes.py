@@ -62,6 +62,8 @@ def outcome_routes(runtime: Runtime) -> APIRouter:
         runtime.admission.close(outcome, [attempt])
         # Of two outcomes the first stands: what is stored now tells whether this is it.
         stored = await runtime.inspection.decision_detail(told.decision_id)
+        if detail.outcome is None and stored is not None and stored.outcome == outcome:
+            runtime.metrics.ended(outcome, [attempt])
         if stored is None or stored.outcome is None or _facts(stored.outcome) != _facts(outcome):
             raise Refused(
                 f"decision {told.decision_id} has another outcome already, and the first one "

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import internal_problem
+from service.metrics import Metrics
 
 HEADER = b"x-request-id"
+OVERHEAD = b"x-router-overhead-ms"
 SANE = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 log = logging.getLogger(__name__)
 
@@ -22,8 +24,9 @@ class RequestIds:
     shows none of it.
     """
 
-    def __init__(self, app: ASGIApp, new_id: Callable[[], str]) -> None:
+    def __init__(self, app: ASGIApp, new_id: Callable[[], str], metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
         self._new_id = new_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,7 +40,10 @@ class RequestIds:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = [*message.get("headers", ()), (HEADER, request_id.encode())]
+                headers = message.get("headers", ())
+                overhead_ms = next((value for name, value in headers if name == OVERHEAD), None)
+                self._metrics.request(scope["path"], message["status"], overhead_ms)
+                message["headers"] = [*headers, (HEADER, request_id.encode())]
             await send(message)
 
         try:

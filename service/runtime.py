@@ -59,6 +59,7 @@ from service.alerts import Alerts
 from service.books import Books
 from service.learner_task import LearnerTask
 from service.live import LiveConfiguration
+from service.metrics import Metrics
 from service.principals import Doorkeeper
 from service.rollup_task import keep_rollups
 from service.sessions import Sessions
@@ -113,6 +114,8 @@ class Runtime:
         self.settings = settings
         self.clock = clock
         self.postgres = "not started"
+        self.metrics = Metrics()
+        self.served_at_s = clock.monotonic_s()
         self.extractor = build_extractor(config.features)
         self.policy = policy_of(config)
         self.problem = problem_of(config, self.extractor)
@@ -240,7 +243,7 @@ class Runtime:
         limits = await exits.enter_async_context(LimitStore(self.engine))
         self.admission = Admission(config, limits, self.models, self.clock)
         exits.push_async_callback(self.admission.settled, self.settings.shutdown_s)
-        self.books = Books(self.decision_log, self.admission)
+        self.books = Books(self.decision_log, self.admission, self.metrics)
         exits.push_async_callback(self.books.settle, self.settings.shutdown_s)
 
     async def _open_models(self) -> None:
@@ -298,6 +301,8 @@ class Runtime:
     def _serve(self, serving: Serving) -> None:
         # For a moment after a change the learner still speaks of the models before it.
         if self.learner.problem is self.problem:
+            if serving.version != self.router.serving.version:
+                self.served_at_s = self.clock.monotonic_s()
             self.router.serving = serving
 
     def check_fits(self, config: RouterConfig) -> None:

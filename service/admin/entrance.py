@@ -40,18 +40,23 @@ def operator_doors(runtime: Runtime, theme: str) -> APIRouter:
     """Doors to what all tenants share: for the whole router's administrators only."""
 
     async def admitted(request: Request) -> None:
-        principal = await runtime.doorkeeper.admit(request.headers, Scope.ADMIN)
-        if principal.tenant != WHOLE_ROUTER:
-            raise Refused(
-                f"key '{principal.name}' is an administrator of tenant '{principal.tenant}'; this "
-                f"door concerns all tenants: use an admin key of tenant '{WHOLE_ROUTER}'",
-                status=403,
-                code="tenant_scope",
-                kind="permission_error",
-            )
-        request.state.principal = principal
+        request.state.principal = await admit_operator(runtime, request)
 
     return _doors(theme, admitted)
+
+
+async def admit_operator(runtime: Runtime, request: Request) -> Principal:
+    """An administrator of the whole router. Raises Refused 401 or 403 for anybody else."""
+    principal = await runtime.doorkeeper.admit(request.headers, Scope.ADMIN)
+    if principal.tenant != WHOLE_ROUTER:
+        raise Refused(
+            f"key '{principal.name}' is an administrator of tenant '{principal.tenant}'; this "
+            f"door concerns all tenants: use an admin key of tenant '{WHOLE_ROUTER}'",
+            status=403,
+            code="tenant_scope",
+            kind="permission_error",
+        )
+    return principal
 
 
 def principal_of(request: Request) -> Principal:
