@@ -266,12 +266,14 @@ class ServerConfig(Section):
     """``[server]``: where to listen, and who may call.
 
     On any address but loopback the server does not start without require_api_key.
+    body_timeout_s: how long a caller may take to send a body.
     """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8800
     require_api_key: bool = False
     max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
+    body_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
 
 
 class AlarmKind(StrEnum):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
+from bandit_router.config import ServerConfig
 from bandit_router.errors import InvalidRequest
 from service.errors import Refused
 
 MAX_DEPTH = 100
+MOST_FORGOTTEN_BYTES = 64 * 1024 * 1024
+# What is left of the body is read by nobody.
+HANG_UP = {"connection": "close"}
 WORDS = {"extra_forbidden": "unknown field, leave it out", "missing": "is missing"}
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -20,24 +25,57 @@ class ClientGone(Exception):
     """The caller closed the connection before an answer."""
 
 
-async def read_object(request: Request, max_bytes: int) -> dict[str, Any]:
+async def read_object(request: Request, limits: ServerConfig) -> dict[str, Any]:
     """The request's JSON object.
 
-    Raises Refused: 413 beyond max_bytes (also when the length was not announced), 400 where
-    it is no JSON; InvalidRequest where it is not an object. ClientGone when the caller left.
+    Raises Refused: 415 unless it is declared as JSON, 413 beyond max_body_bytes (also when the
+    length was not announced), 408 beyond body_timeout_s, 400 where it is no JSON;
+    InvalidRequest where it is not an object. ClientGone when the caller left.
     """
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > max_bytes:
-        raise _too_large(max_bytes)
+    check_declared_json(request.headers.get("content-type"))
     raw = bytearray()
+    most = limits.max_body_bytes
+    announced = request.headers.get("content-length", "")
+    # Digits without end are no number worth computing: int() refuses them.
+    too_large = announced.isdecimal() and (len(announced) > 18 or int(announced) > most)
+    over = 0
     try:
-        async for chunk in request.stream():
-            raw += chunk
-            if len(raw) > max_bytes:
-                raise _too_large(max_bytes)
+        async with asyncio.timeout(limits.body_timeout_s):
+            async for chunk in request.stream():
+                if too_large or len(raw) + len(chunk) > most:
+                    # Clients that write first and read later would find the connection reset
+                    # in place of the answer: a bounded surplus is read and forgotten.
+                    too_large = True
+                    raw.clear()
+                    over += len(chunk)
+                    if over > MOST_FORGOTTEN_BYTES:
+                        break
+                else:
+                    raw += chunk
     except ClientDisconnect as error:
         raise ClientGone from error
+    except TimeoutError:
+        if not too_large:
+            raise _too_slow(limits.body_timeout_s) from None
+    if too_large:
+        raise _too_large(most)
     return parse_object(bytes(raw))
+
+
+def check_declared_json(content_type: str | None) -> None:
+    """Refuse 415 what is not declared as JSON.
+
+    Browsers let any page send text, forms and untyped bytes anywhere; JSON they do not.
+    """
+    declared = (content_type or "").partition(";")[0].strip().lower()
+    if declared != "application/json":
+        told = f"is declared as '{declared[:80]}'" if declared else "has no declared type"
+        raise Refused(
+            f"the body {told}; send the header Content-Type: application/json",
+            status=415,
+            code="unsupported_media_type",
+            param="content-type",
+        )
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
@@ -101,6 +139,17 @@ def _too_large(max_bytes: int) -> Refused:
         f"the body exceeds {max_bytes} bytes; shorten it, or raise server.max_body_bytes",
         status=413,
         code="body_too_large",
+        headers=HANG_UP,
+    )
+
+
+def _too_slow(timeout_s: float) -> Refused:
+    return Refused(
+        f"the body was not whole after {timeout_s:g} s; send it faster, or raise "
+        "server.body_timeout_s",
+        status=408,
+        code="body_timeout",
+        headers=HANG_UP,
     )
 
 

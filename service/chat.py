@@ -54,7 +54,7 @@ class ChatDoor:
         runtime = self._runtime
         begun_s = runtime.clock.monotonic_s()
         principal = await runtime.doorkeeper.admit(request.headers, Scope.ROUTE)
-        body = await read_object(request, runtime.config.server.max_body_bytes)
+        body = await read_object(request, runtime.config.server)
         chat = asked(runtime, request, principal, body, self._operation)
         turn = _Turn(request, chat, begun_s, principal)
         try:

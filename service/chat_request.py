@@ -175,6 +175,8 @@ def _labels(value: object) -> Mapping[str, str]:
             raise InvalidRequest(
                 f"{where} must be a text of at most {LONGEST_LABEL} characters", param=where
             )
+        if "\0" in name or "\0" in label:
+            raise InvalidRequest(f"{where} holds a NUL character; leave it out", param="metadata")
     return value
 
 
@@ -183,6 +185,10 @@ def _session(session_id: str | None) -> str | None:
         raise InvalidRequest(
             f"x-session-id has {len(session_id)} characters; send 1 to {LONGEST_SESSION_ID}",
             param="x-session-id",
+        )
+    if session_id is not None and "\0" in session_id:
+        raise InvalidRequest(
+            "the session's id holds a NUL character; leave it out", param="x-session-id"
         )
     return session_id
 

@@ -18,6 +18,7 @@ from service.answers import json_response
 from service.body import read_object, validated
 from service.documented import body_of
 from service.runtime import Runtime
+from service.storable import Storable
 
 MOST_TAGS = 32
 LONGEST_COMMENT = 10_000
@@ -35,8 +36,8 @@ Value = Annotated[
     PlainValidator(_signal),
     WithJsonSchema({"type": ["number", "boolean", "null"]}),
 ]
-TagName = Annotated[str, Field(min_length=1, max_length=100, strict=True)]
-TagText = Annotated[str, Field(max_length=500, strict=True)]
+TagName = Annotated[Storable, Field(min_length=1, max_length=100, strict=True)]
+TagText = Annotated[Storable, Field(max_length=500, strict=True)]
 
 
 class FeedbackBody(BaseModel):
@@ -47,7 +48,7 @@ class FeedbackBody(BaseModel):
     decision_id: UUID
     metric: Annotated[str, Field(min_length=1, max_length=100, strict=True)]
     value: Value
-    comment: Annotated[str, Field(max_length=LONGEST_COMMENT, strict=True)] | None = None
+    comment: Annotated[Storable, Field(max_length=LONGEST_COMMENT, strict=True)] | None = None
     tags: Annotated[dict[TagName, TagText], Field(max_length=MOST_TAGS)] = {}
 
 
@@ -63,7 +64,7 @@ def feedback_routes(runtime: Runtime) -> APIRouter:
         any number of times. The answer comes once the signal is durable.
         """
         principal = await runtime.doorkeeper.admit(request.headers, Scope.FEEDBACK)
-        body = await read_object(request, runtime.config.server.max_body_bytes)
+        body = await read_object(request, runtime.config.server)
         told = validated(FeedbackBody, body)
         now = runtime.clock.now()
         receipt = await runtime.feedback.record_feedback(

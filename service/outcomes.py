@@ -51,7 +51,7 @@ def outcome_routes(runtime: Runtime) -> APIRouter:
     async def post_outcome(request: Request) -> Response:
         """Tell how a decision of /v1/route went, once; the same again is fine."""
         principal = await runtime.doorkeeper.admit(request.headers, Scope.ROUTE)
-        body = await read_object(request, runtime.config.server.max_body_bytes)
+        body = await read_object(request, runtime.config.server)
         told = validated(OutcomeBody, body)
         detail = await runtime.inspection.decision_detail(told.decision_id)
         if detail is None or principal.own_tenant not in (None, detail.decision.tenant):

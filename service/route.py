@@ -26,7 +26,7 @@ class RouteDoor:
         """One decision; the body is that of a chat request."""
         runtime = self._runtime
         principal = await runtime.doorkeeper.admit(request.headers, Scope.ROUTE)
-        body = await read_object(request, runtime.config.server.max_body_bytes)
+        body = await read_object(request, runtime.config.server)
         chat = asked(runtime, request, principal, body)
         decision, _ = await runtime.admitted(principal, chat.routing)
         await runtime.books.enter(decision)

@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 
 from bandit_router.errors import InvalidRequest
 from bandit_router.types import Controls, Tier
+from service.storable import Storable
 
 PREFIX = "x-router-"
 FIELD = "router"
@@ -40,7 +41,7 @@ def _names(value: object) -> object:
 
 Amount = Annotated[float, BeforeValidator(_plain_number), Field(ge=0, allow_inf_nan=False)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
-Text = Annotated[str, Field(min_length=1, max_length=256)]
+Text = Annotated[Storable, Field(min_length=1, max_length=256)]
 Names = Annotated[
     tuple[Text, ...], BeforeValidator(_names), Field(min_length=1, max_length=MOST_MODELS)
 ]

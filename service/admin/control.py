@@ -72,9 +72,7 @@ def control_routes(runtime: Runtime) -> APIRouter:
     @routes.put("/budget", openapi_extra=body_of(NewBudget))
     async def set_budget(request: Request) -> Response:
         """Hold another budget, in place of the file's."""
-        asked = validated(
-            NewBudget, await read_object(request, runtime.config.server.max_body_bytes)
-        )
+        asked = validated(NewBudget, await read_object(request, runtime.config.server))
         detail = {"usd_per_request": asked.usd_per_request, "before": runtime.problem.budget_usd}
         async with act(runtime, request, "budget.set", "budget", detail):
             await live_change(runtime, request, {BUDGET: asked.usd_per_request})

@@ -145,7 +145,7 @@ def decision_routes(runtime: Runtime) -> APIRouter:
     @routes.post("/what-if", openapi_extra=CHAT_BODY)
     async def what_if(request: Request) -> Response:
         """What would be chosen for this request, and why. Nothing is called, stored or counted."""
-        body = await read_object(request, runtime.config.server.max_body_bytes)
+        body = await read_object(request, runtime.config.server)
         chat = parse_chat(body, session_id=None, tenant=tenant_of(request) or "default")
         serving = runtime.router.serving
         decision = await runtime.decide(chat.routing, dry_run=True)

@@ -46,7 +46,7 @@ def key_routes(runtime: Runtime) -> APIRouter:
     @routes.post("/keys", status_code=201, openapi_extra=body_of(NewKey))
     async def create_key(request: Request) -> Response:
         """Make a key. `key` of the answer is shown this once."""
-        asked = validated(NewKey, await read_object(request, runtime.config.server.max_body_bytes))
+        asked = validated(NewKey, await read_object(request, runtime.config.server))
         detail = {"tenant": asked.tenant, "scopes": [scope.value for scope in asked.scopes]}
         async with act(runtime, request, "keys.create", asked.name, detail):
             made, clear = await runtime.keys.create(asked.name, asked.tenant, asked.scopes)

@@ -37,7 +37,7 @@ def model_routes(runtime: Runtime) -> APIRouter:
     async def add(request: Request) -> Response:
         """Add a model, or bring a retired one back. It starts from what a `successor_of` is
         known to do, else from the prior; what is known of the others stays as it is."""
-        body = await read_object(request, runtime.config.server.max_body_bytes)
+        body = await read_object(request, runtime.config.server)
         model = validated(ModelConfig, body)
         _check_addable(runtime, model)
         detail = model.model_dump(mode="json")

@@ -52,9 +52,7 @@ def snapshot_routes(runtime: Runtime) -> APIRouter:
         """Believe again what an earlier version believed. What was decided since teaches nothing
         any more, unless `keep_evidence`; money spent stays spent. Going to the version that
         served before undoes it."""
-        asked = validated(
-            Rollback, await read_object(request, runtime.config.server.max_body_bytes)
-        )
+        asked = validated(Rollback, await read_object(request, runtime.config.server))
         detail = asked.model_dump()
         async with act(runtime, request, "snapshots.rollback", runtime.policy.name, detail):
             name = runtime.policy.name

@@ -42,7 +42,7 @@ def source_routes(runtime: Runtime) -> APIRouter:
     async def decide(source: str, request: Request) -> Response:
         """Set a source aside, or believe it whatever the statistics say. The rewards that its
         earlier signals made follow with the next signal that anybody posts."""
-        body = await read_object(request, runtime.config.server.max_body_bytes)
+        body = await read_object(request, runtime.config.server)
         told = validated(SourceBody, body)
         table = SourceTable(runtime.engine)
         await table.decide(

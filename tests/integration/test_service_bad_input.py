@@ -21,6 +21,7 @@ CHAT, ROUTE, FEEDBACK, OUTCOMES = (
 )
 NOBODY = "01890000-0000-7000-8000-000000000001"
 HELLO = [{"role": "user", "content": "Hello"}]
+JSON = {"content-type": "application/json"}
 # Replaced by the id of a decision that exists.
 KNOWN = "known"
 
@@ -137,7 +138,7 @@ async def test_every_bad_body_is_refused_with_a_remedy_and_the_next_good_one_is_
             for door, body, status, named in TABLE:
                 raw = body if isinstance(body, bytes) else json.dumps(body).encode()
                 raw = raw.replace(b'"known"', f'"{known}"'.encode())
-                got = await service.client.post(door, content=raw)
+                got = await service.client.post(door, content=raw, headers=JSON)
                 await assert_refused(got, status, named)
             assert len(upstream.bodies) == called
             await refuse_bad_heads(service, known)
@@ -153,7 +154,9 @@ async def refuse_bad_heads(service: Served, known: str) -> None:
         for _ in range(1000):
             yield b" " * 10_000
 
-    await assert_refused(await client.post(CHAT, content=chunks()), 413, "max_body_bytes")
+    await assert_refused(
+        await client.post(CHAT, content=chunks(), headers=JSON), 413, "max_body_bytes"
+    )
     await assert_refused(await client.get(CHAT), 405, "POST")
     await assert_refused(await client.delete("/v1/models"), 405, "GET")
     await assert_refused(await client.get("/v2/chat"), 404, "/v1")
