@@ -25,6 +25,7 @@ class AttemptLog:
         self._breakers = breakers
         self._attempts: list[Attempt] = []
         self._finished_at: datetime | None = None
+        self.handed_on = False
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
@@ -42,14 +43,15 @@ class AttemptLog:
         """The outcome of the attempts so far: who answered, and what all of them cost.
 
         Without attempts (the task was cancelled before the first) the status is CANCELLED.
-        A stream that broke or was left after its first piece was answered by its model.
+        A stream that broke or was left after a piece of it had been handed on was answered by
+        its model.
         """
         finished_at = self._finished_at or self._clock.now()
         if not self._attempts:
             return Outcome(self.decision_id, None, AttemptStatus.CANCELLED, finished_at, 0.0, 0)
         last = self._attempts[-1]
         costs = [a.cost_usd for a in self._attempts if a.cost_usd is not None]
-        answered = last.status is AttemptStatus.OK or last.first_token_s is not None
+        answered = last.status is AttemptStatus.OK or self.handed_on
         return Outcome(
             decision_id=self.decision_id,
             answered_by=last.model if answered else None,
@@ -89,7 +91,7 @@ class OpenAttempt:
 
     def see(self, piece: StreamPiece) -> None:
         """Note one piece of a stream."""
-        if self._first_token_s is None:
+        if self._first_token_s is None and piece.content:
             self._first_token_s = self._clock.monotonic_s() - self._started_s
         self._pieces += 1
         if piece.usage is not None:

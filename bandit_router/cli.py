@@ -128,6 +128,26 @@ def demo(
 
 
 @app.command()
+def faults(
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the result here too.")
+    ] = None,
+) -> None:
+    """Show what the router does when models fail: every way of failing, over real sockets.
+
+    Starts misbehaving servers and a router on loopback, runs each failure whole and streamed,
+    first, last and alone in the chain, and prints how it ended. Exit code 1 where that is not
+    as stated.
+    """
+    from rich.console import Console
+
+    from simulations.faults.command import faults_command
+
+    if not faults_command(json_path, Console()):
+        raise typer.Exit(1)
+
+
+@app.command()
 def serve(
     config: ConfigOption = None,
     host: Annotated[

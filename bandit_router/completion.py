@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
 from bandit_router.attempts import AttemptLog, OpenAttempt
 from bandit_router.breakers import Breakers
+from bandit_router.chain_budget import ChainBudget
 from bandit_router.config import FallbackConfig, ModelConfig
 from bandit_router.errors import (
     AllModelsFailed,
     ConfigError,
+    CostLimitReached,
     DeadlineExceeded,
     ProviderError,
     RequestRefused,
 )
-from bandit_router.open_stream import OpenStream, close_pieces
+from bandit_router.open_stream import Beginning, OpenStream
 from bandit_router.protocols import Answer, Clock, ModelCall, Provider
 from bandit_router.types import Attempt, AttemptStatus, Operation, Outcome
 
 ROUTER_FIELDS = frozenset({"models", "router"})
 # What is kept of the deadline for the last resort when the models before it hang.
 LAST_RESORT_SHARE = 0.25
+NO_BUDGET = ChainBudget()
 Result = TypeVar("Result")
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -82,12 +86,14 @@ class FallbackChain:
         operation: Operation = Operation.CHAT,
         log: AttemptLog | None = None,
         deadline_s: float | None = None,
+        budget: ChainBudget = NO_BUDGET,
     ) -> Completed:
         """The first whole answer along names (chosen, fallbacks, last resorts).
 
         log: hand one in (``new_log``) to see the attempts even when the task is cancelled.
-        deadline_s: instead of the configured one. Raises AllModelsFailed, DeadlineExceeded,
-        or RequestRefused where an upstream finds the request itself at fault.
+        deadline_s: instead of the configured one. budget: of all attempts together. Raises
+        AllModelsFailed, DeadlineExceeded, CostLimitReached, or RequestRefused where an upstream
+        finds the request itself at fault.
         """
         log = log or self.new_log(decision_id)
 
@@ -98,7 +104,7 @@ class FallbackChain:
             return answer
 
         answer = await self._run(
-            names, body, context, operation, log, deadline_s, call_once, stream=False
+            names, body, context, operation, log, deadline_s, budget, call_once, stream=False
         )
         return Completed(answer=answer, outcome=log.outcome(), attempts=log.attempts)
 
@@ -112,34 +118,24 @@ class FallbackChain:
         operation: Operation = Operation.CHAT,
         log: AttemptLog | None = None,
         deadline_s: float | None = None,
+        budget: ChainBudget = NO_BUDGET,
     ) -> OpenStream:
-        """The first stream along names that yields a piece; arguments as in ``complete``.
+        """The first stream along names that yields content; arguments as in ``complete``.
 
-        The deadline bounds the stream to its end.
+        Its first hold_first_s are read before it is handed on. The deadline bounds the stream
+        to its end.
         """
         log = log or self.new_log(decision_id)
 
         async def call_once(
             provider: Provider, call: ModelCall, attempt: OpenAttempt
         ) -> OpenStream:
-            pieces = provider.stream(call)
-            try:
-                async with asyncio.timeout(call.first_token_timeout_s):
-                    first = await anext(pieces, None)
-            except BaseException:
-                await close_pieces(pieces)
-                raise
-            if first is None:
-                raise ProviderError(
-                    f"model '{attempt.model.name}' ended its stream before the first piece",
-                    status=AttemptStatus.STREAM_BROKEN,
-                    retry=True,
-                )
-            attempt.see(first)
-            return OpenStream(first, pieces, attempt, log)
+            beginning = Beginning(provider.stream(call), attempt)
+            await beginning.read_ahead(call.first_token_timeout_s, self._config.hold_first_s)
+            return OpenStream(beginning, log)
 
         return await self._run(
-            names, body, context, operation, log, deadline_s, call_once, stream=True
+            names, body, context, operation, log, deadline_s, budget, call_once, stream=True
         )
 
     def new_log(self, decision_id: UUID) -> AttemptLog:
@@ -154,6 +150,7 @@ class FallbackChain:
         operation: Operation,
         log: AttemptLog,
         deadline_s: float | None,
+        budget: ChainBudget,
         call_once: Callable[[Provider, ModelCall, OpenAttempt], Awaitable[Result]],
         *,
         stream: bool,
@@ -163,12 +160,20 @@ class FallbackChain:
         chain = self._order(names)
         reserve_s = total_s * LAST_RESORT_SHARE if chain and chain[-1].last_resort else 0.0
         failure: ProviderError | None = None
-        for model in chain:
+        passed = _PassedOver()
+        rest = deque(chain)
+        while rest:
+            model = rest.popleft()
+            if passed.holds(model):
+                continue
             keep_s = 0.0 if model.last_resort else reserve_s
             sent = prepare_body(body, model)
             for retry in range(self._config.num_retries + 1):
                 remaining_s = ends_at - keep_s - self._clock.monotonic_s()
                 if remaining_s <= 0.0:
+                    break
+                if not (model.last_resort or budget.allows(model.name, log.attempts)):
+                    passed.too_dear = True
                     break
                 attempt = log.open(model, sent)
                 # Once a stream has begun nothing follows it, so nothing is kept for later.
@@ -189,6 +194,9 @@ class FallbackChain:
                     attempt.cancel()
                     raise
                 attempt.fail(failure)
+                passed.learn(model, failure)
+                if failure.status is AttemptStatus.CONTEXT_WINDOW:
+                    rest = deque(passed.wider_first(rest))
                 if not failure.next_model:
                     raise RequestRefused(failure, log.attempts) from failure
                 wait_s = self._wait_s(failure, retry)
@@ -196,6 +204,12 @@ class FallbackChain:
                     break
                 await self._sleep(wait_s)
         late = self._clock.monotonic_s() >= ends_at
+        if passed.too_dear and not late:
+            raise CostLimitReached(
+                f"no model answered, and one more call would exceed the {budget.limit_usd:.3g} "
+                "dollars that all calls of this request may cost; raise max_cost_usd",
+                log.attempts,
+            ) from failure
         raise _end_of_chain(log.attempts, total_s, late=late) from failure
 
     def _order(self, names: Sequence[str]) -> list[ModelConfig]:
@@ -240,6 +254,35 @@ class FallbackChain:
         backoff_s = min(self._config.max_backoff_s, self._config.backoff_s * 2.0**retry)
         # Half fixed, half random: clients that failed together do not return together.
         return max(hint_s, backoff_s * (0.5 + 0.5 * self._rng.random()))
+
+
+class _PassedOver:
+    """Which models further down the chain would fail as one before them did."""
+
+    def __init__(self) -> None:
+        self.too_dear = False
+        self._window_tokens = 0
+        self._keys: set[tuple[str, str | None]] = set()
+
+    def learn(self, model: ModelConfig, failure: ProviderError) -> None:
+        if failure.status is AttemptStatus.CONTEXT_WINDOW:
+            self._window_tokens = max(self._window_tokens, model.context_window_tokens)
+        if failure.key_at_fault and model.api_key_env is not None:
+            self._keys.add((model.api_key_env, model.base_url))
+
+    def holds(self, model: ModelConfig) -> bool:
+        """What was too long for one window is so for every smaller one; a key that was refused
+        is so for every model that shows it."""
+        if model.context_window_tokens < self._window_tokens:
+            return True
+        return model.api_key_env is not None and (model.api_key_env, model.base_url) in self._keys
+
+    def wider_first(self, models: Iterable[ModelConfig]) -> list[ModelConfig]:
+        """Models with more room than the one that had too little, then the others."""
+        return sorted(
+            models,
+            key=lambda m: (m.last_resort, m.context_window_tokens <= self._window_tokens),
+        )
 
 
 def _end_of_chain(attempts: Sequence[Attempt], total_s: float, *, late: bool) -> AllModelsFailed:

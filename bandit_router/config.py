@@ -217,6 +217,9 @@ class ExplorationConfig(Section):
 class FallbackConfig(Section):
     """``[fallback]``: one deadline for the whole chain, and how each attempt is bounded.
 
+    hold_first_s: how long the first words of a stream are held back, so that a stream that
+    dies at once can still be replaced. max_cost_usd: for all attempts of one request.
+
     A model rests for cooldown_time_s after allowed_fails failures in a row, or once
     failure_rate of at least minimum_calls calls within failure_window_s failed; the rest
     doubles up to max_cooldown_s while probes fail. probe_share: of the decisions that may
@@ -227,6 +230,8 @@ class FallbackConfig(Section):
     attempt_timeout_s: Seconds = 60.0
     first_token_timeout_s: Seconds = 20.0
     idle_timeout_s: Seconds = 20.0
+    hold_first_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    max_cost_usd: Dollars | None = None
     num_retries: Annotated[int, Field(ge=0, le=10)] = 1
     backoff_s: Seconds = 0.25
     max_backoff_s: Seconds = 5.0

@@ -12,6 +12,7 @@ RouterError
 ├── NoEligibleModel         constraints leave nothing to choose from
 ├── AllModelsFailed         the whole chain failed, the last resort included
 ├── DeadlineExceeded        the chain's one deadline passed
+├── CostLimitReached        the chain's one cost budget is spent
 ├── ProviderError           one attempt failed; carries what the chain needs to know
 │   └── RequestRefused      an upstream found the request itself at fault; the chain stopped
 ├── StoreError              the database
@@ -102,6 +103,10 @@ class AllModelsFailed(RouterError):
 
 class DeadlineExceeded(AllModelsFailed):
     """The chain's deadline passed before any model answered."""
+
+
+class CostLimitReached(AllModelsFailed):
+    """One more call would have cost more than all calls of the request may."""
 
 
 class ProviderError(RouterError):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import deque
 from collections.abc import AsyncIterator
 
 from bandit_router.attempts import AttemptLog, OpenAttempt
 from bandit_router.errors import ProviderError
 from bandit_router.protocols import StreamPiece
-from bandit_router.types import Attempt, Outcome
+from bandit_router.types import Attempt, AttemptStatus, Outcome
 
 
 class OpenStream:
-    """A stream whose first piece is already here; iterating never changes the model.
+    """A stream whose beginning is already here; iterating never changes the model.
 
     A piece with data b"" only carries usage and is not for the caller. A break raises
     ProviderError out of the iteration. ``attempts`` and ``outcome`` are final after the end,
@@ -20,17 +22,10 @@ class OpenStream:
     closes the upstream connection too.
     """
 
-    def __init__(
-        self,
-        first: StreamPiece,
-        pieces: AsyncIterator[StreamPiece],
-        attempt: OpenAttempt,
-        log: AttemptLog,
-    ) -> None:
-        self.model = attempt.model.name
-        self._first: StreamPiece | None = first
-        self._pieces = pieces
-        self._attempt = attempt
+    def __init__(self, beginning: Beginning, log: AttemptLog) -> None:
+        self.model = beginning.attempt.model.name
+        self._beginning = beginning
+        self._attempt = beginning.attempt
         self._log = log
 
     @property
@@ -45,33 +40,100 @@ class OpenStream:
         return self
 
     async def __anext__(self) -> StreamPiece:
-        if self._first is not None:
-            piece, self._first = self._first, None
-            return piece
         try:
-            piece = await anext(self._pieces)
-        except StopAsyncIteration:
-            self._attempt.succeed()
-            raise
+            piece = await self._beginning.next_piece()
         except ProviderError as error:
             self._attempt.fail(error)
             raise
         except asyncio.CancelledError:
             self._attempt.cancel()
             raise
-        self._attempt.see(piece)
+        if piece is None:
+            self._attempt.succeed()
+            raise StopAsyncIteration
+        self._log.handed_on = True
         return piece
 
     async def aclose(self) -> None:
         """Leave the stream; before its end this cancels the upstream call."""
-        self._first = None
         self._attempt.cancel()
-        await close_pieces(self._pieces)
+        await self._beginning.aclose()
 
 
-async def close_pieces(pieces: AsyncIterator[StreamPiece]) -> None:
-    """Close a provider's stream, and with it the upstream connection."""
-    # Provider.stream promises an iterator; generators also have a connection to close.
-    aclose = getattr(pieces, "aclose", None)
-    if aclose is not None:
-        await aclose()
+class Beginning:
+    """A provider's stream, read ahead until it can be relied on."""
+
+    def __init__(self, pieces: AsyncIterator[StreamPiece], attempt: OpenAttempt) -> None:
+        self.attempt = attempt
+        self._pieces = pieces
+        self._held: deque[StreamPiece | None] = deque()
+        self._pending: asyncio.Task[StreamPiece | None] | None = None
+
+    async def read_ahead(self, first_within_s: float, hold_s: float) -> None:
+        """Wait for the first piece with content, then hold for hold_s more what comes.
+
+        Until this returns another model can still take over. Raises ProviderError and
+        TimeoutError as the stream does; then the stream is closed.
+        """
+        try:
+            async with asyncio.timeout(first_within_s):
+                while not (self._held and self._begins(self._held[-1])):
+                    self._held.append(await self._read())
+            if hold_s > 0.0:
+                await self._hold(hold_s)
+        except BaseException:
+            await self.aclose()
+            raise
+        if self._held[0] is None:
+            await self.aclose()
+            raise ProviderError(
+                f"model '{self.attempt.model.name}' ended its stream before the first piece",
+                status=AttemptStatus.STREAM_BROKEN,
+                retry=True,
+            )
+
+    async def next_piece(self) -> StreamPiece | None:
+        """What was held, then what comes; None at the end."""
+        if self._held:
+            return self._held.popleft()
+        if self._pending is not None:
+            # Kept until it is done: whoever is cancelled here closes the stream next.
+            piece = await self._pending
+            self._pending = None
+            return piece
+        return await self._read()
+
+    async def aclose(self) -> None:
+        """Close the stream, and with it the upstream connection."""
+        self._held.clear()
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ProviderError):
+                await pending
+        # Provider.stream promises an iterator; generators also have a connection to close.
+        aclose = getattr(self._pieces, "aclose", None)
+        if aclose is not None:
+            await aclose()
+
+    async def _hold(self, hold_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + hold_s
+        while self._held[-1] is not None and (remaining_s := until - loop.time()) > 0.0:
+            # A task, since a generator that is cancelled while it reads is at its end.
+            self._pending = asyncio.create_task(self._read(), name="held-piece")
+            done, _ = await asyncio.wait({self._pending}, timeout=remaining_s)
+            if not done:
+                return
+            pending, self._pending = self._pending, None
+            self._held.append(pending.result())
+
+    async def _read(self) -> StreamPiece | None:
+        piece = await anext(self._pieces, None)
+        if piece is not None:
+            self.attempt.see(piece)
+        return piece
+
+    @staticmethod
+    def _begins(piece: StreamPiece | None) -> bool:
+        return piece is None or piece.content

@@ -92,11 +92,14 @@ class Answer:
 class StreamPiece:
     """One server-sent event's ``data`` payload, without framing; ``[DONE]`` is not handed on.
 
-    usage is set on the piece that carries it. event: the event's name, where it has one.
+    usage is set on the piece that carries it. content: whether it begins the answer; a chunk
+    that only names the role, or carries only usage, does not. event: the event's name, where
+    it has one.
     """
 
     data: bytes
     usage: Usage | None = None
+    content: bool = True
     event: bytes = b""
 
 

@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bandit_router.attempts import AttemptLog
-from bandit_router.completion import Completed
+from bandit_router.chain_budget import ChainBudget, strictest
+from bandit_router.completion import NO_BUDGET, Completed
 from bandit_router.errors import AllModelsFailed, RequestRefused, RouterError, StoreUnavailable
 from bandit_router.open_stream import OpenStream
 from bandit_router.store.api_keys import Principal, Scope
@@ -77,7 +78,10 @@ class ChatDoor:
         if not beside:
             # A model that is paid for an answer which then may not leave would be a waste.
             await entered
-        call = asyncio.create_task(self._call(turn.chat, names, decision.id, log), name="chain")
+        budget = self._budget(turn.chat, decision)
+        call = asyncio.create_task(
+            self._call(turn.chat, names, decision.id, log, budget), name="chain"
+        )
         try:
             async with watching(turn.request.receive) as gone:
                 while not (call.done() and entered.done()):
@@ -136,8 +140,23 @@ class ChatDoor:
         named = chat.routing.override
         return names if named is None else tuple(name for name in names if name == named)
 
+    def _budget(self, chat: ChatRequest, decision: Decision) -> ChainBudget:
+        """What all calls of the request may cost: by the file, or less by the caller."""
+        limit_usd = strictest(
+            self._runtime.config.fallback.max_cost_usd, chat.routing.controls.max_cost_usd
+        )
+        if limit_usd is None:
+            return NO_BUDGET
+        costs_usd = decision.prediction.cost_usd.tolist()
+        return ChainBudget(limit_usd, dict(zip(decision.arms, costs_usd, strict=True)))
+
     async def _call(
-        self, chat: ChatRequest, names: Sequence[str], decision_id: Any, log: AttemptLog
+        self,
+        chat: ChatRequest,
+        names: Sequence[str],
+        decision_id: Any,
+        log: AttemptLog,
+        budget: ChainBudget = NO_BUDGET,
     ) -> tuple[Completed | OpenStream, float]:
         """The first answer along names, and the seconds that it took."""
         chain, clock = self._runtime.chain, self._runtime.clock
@@ -150,6 +169,7 @@ class ChatDoor:
             context=chat.routing.metadata,
             operation=self._operation,
             log=log,
+            budget=budget,
         )
         return result, clock.monotonic_s() - begun_s
 

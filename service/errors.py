@@ -30,6 +30,7 @@ TREATMENTS: Mapping[type[Exception], tuple[int, str, str]] = {
     errors.LimitExceeded: (429, "rate_limit_error", "rate_limit_exceeded"),
     errors.NoEligibleModel: (400, INVALID, "no_eligible_model"),
     errors.DeadlineExceeded: (504, "timeout_error", "deadline_exceeded"),
+    errors.CostLimitReached: (402, "budget_exceeded", "budget_exceeded"),
     errors.AllModelsFailed: (502, "upstream_error", "all_models_failed"),
     errors.StoreUnavailable: (503, "service_unavailable", "store_unavailable"),
     errors.StoreError: (500, "server_error", "store_error"),
@@ -119,7 +120,7 @@ def problem_of(error: errors.RouterError) -> Problem:
             status, kind, code = 402, "insufficient_quota", "budget_exceeded"
     elif isinstance(error, errors.NoEligibleModel) and _too_long(error):
         code = "context_length_exceeded"
-    elif isinstance(error, errors.AllModelsFailed):
+    elif isinstance(error, errors.AllModelsFailed) and status == 502:
         statuses = {attempt.status for attempt in error.attempts}
         if statuses == {AttemptStatus.RATE_LIMITED}:
             status, kind, code = 429, "rate_limit_error", "rate_limit_exceeded"

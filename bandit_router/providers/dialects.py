@@ -53,14 +53,28 @@ class ChunkReader:
         data = event.data
         if not self._keep_usage and "usage" in chunk:
             if usage is not None and not choices:
-                return Reading(StreamPiece(data=b"", usage=usage))
+                return Reading(StreamPiece(data=b"", usage=usage, content=False))
             if chunk["usage"] is None:
                 del chunk["usage"]
                 data = orjson.dumps(chunk)
         finishes = isinstance(choices, list) and any(
             isinstance(choice, dict) and choice.get("finish_reason") for choice in choices
         )
-        return Reading(StreamPiece(data=data, usage=usage), finishes=finishes)
+        content = finishes or _has_content(choices)
+        return Reading(StreamPiece(data=data, usage=usage, content=content), finishes=finishes)
+
+
+def _has_content(choices: object) -> bool:
+    """Whether a chunk says more than whose turn it is; of an unknown shape it is taken to."""
+    if not isinstance(choices, list):
+        return True
+    for choice in choices:
+        delta = choice.get("delta") if isinstance(choice, dict) else None
+        if not isinstance(delta, dict):
+            return True
+        if any(value for name, value in delta.items() if name != "role"):
+            return True
+    return False
 
 
 class ResponseReader:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -53,10 +53,12 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def chain_over(*models: ModelConfig, **changes: Any) -> AsyncIterator[Bench]:
+async def chain_over(
+    *models: ModelConfig, environ: Mapping[str, str] | None = None, **changes: Any
+) -> AsyncIterator[Bench]:
     """A chain over these models; waits between retries are noted and not slept."""
     config, clock = fallback(**changes), SystemClock()
-    providers = build_providers(models, environ={}, clock=clock)
+    providers = build_providers(models, environ=environ or {}, clock=clock)
     named = {model.name: model for model in models}
     breakers = Breakers(named, settings_of(config), clock)
     slept_s: list[float] = []

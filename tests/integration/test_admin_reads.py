@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from chain_setup import http_model
-from misbehaving import answer, misbehaving
 from service_process import ASK, Served, eventually, router_config, served
 
 from bandit_router.config import FeaturesConfig, RouterConfig, ServerConfig
 from bandit_router.store import decision_list
 from bandit_router.store.api_keys import Scope
+from simulations.faults.misbehaving import answer, misbehaving
 
 HOSTILE = ("'; DROP TABLE decisions; --", "a' OR '1'='1", "%", '"', "\\", "small\x00")
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from chain_setup import http_model
-from misbehaving import answer, misbehaving
 from service_process import Served, eventually, router_config, served
 
 from bandit_router.config import ServerConfig
 from bandit_router.store.api_keys import ApiKeys, Scope
+from simulations.faults.misbehaving import answer, misbehaving
 
 DOORS = ("summary", "trend", "segments", "advice", "policy")
 

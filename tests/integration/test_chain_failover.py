@@ -8,7 +8,12 @@ import time
 
 import pytest
 from chain_setup import BODY, DECISION, chain_over, http_model
-from misbehaving import (
+
+from bandit_router.completion import prepare_body
+from bandit_router.config import ModelConfig, ProviderKind
+from bandit_router.errors import AllModelsFailed, DeadlineExceeded, RequestRefused
+from bandit_router.types import AttemptStatus
+from simulations.faults.misbehaving import (
     ANSWER,
     LONG_S,
     answer,
@@ -20,11 +25,6 @@ from misbehaving import (
     silence,
     truncate,
 )
-
-from bandit_router.completion import prepare_body
-from bandit_router.config import ModelConfig, ProviderKind
-from bandit_router.errors import AllModelsFailed, DeadlineExceeded, RequestRefused
-from bandit_router.types import AttemptStatus
 
 S = AttemptStatus
 USD = 11 * 1.0 / 1e6 + 7 * 2.0 / 1e6

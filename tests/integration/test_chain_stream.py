@@ -6,7 +6,11 @@ import asyncio
 
 import pytest
 from chain_setup import BODY, DECISION, chain_over, http_model
-from misbehaving import (
+
+from bandit_router.config import ModelConfig, ProviderKind
+from bandit_router.errors import AllModelsFailed, ProviderError, RequestRefused
+from bandit_router.types import AttemptStatus
+from simulations.faults.misbehaving import (
     ANSWER,
     LONG_S,
     answer,
@@ -22,10 +26,6 @@ from misbehaving import (
     stream_of,
     words_of,
 )
-
-from bandit_router.config import ModelConfig, ProviderKind
-from bandit_router.errors import AllModelsFailed, ProviderError, RequestRefused
-from bandit_router.types import AttemptStatus
 
 S = AttemptStatus
 IDS = {"decision_id": DECISION, "context": {}}

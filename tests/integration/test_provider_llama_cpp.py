@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from chain_setup import call_of
-from misbehaving import words_of
 
 from bandit_router.clock import SystemClock
 from bandit_router.config import ModelConfig, ProviderKind
@@ -20,6 +19,7 @@ from bandit_router.errors import ConfigError, ProviderError
 from bandit_router.providers import llama_cpp
 from bandit_router.providers.llama_cpp import LlamaCppProvider, default_model_path
 from bandit_router.types import AttemptStatus
+from simulations.faults.misbehaving import words_of
 
 PATIENT = {"timeout_s": 120.0, "first_token_timeout_s": 120.0, "idle_timeout_s": 120.0}
 

@@ -9,7 +9,16 @@ from datetime import UTC, datetime
 import aiohttp
 import pytest
 from chain_setup import BODY, call_of, http_model, provider_at
-from misbehaving import (
+
+from bandit_router.clock import SystemClock
+from bandit_router.config import ModelConfig, ProviderKind
+from bandit_router.errors import ConfigError, ProviderError
+from bandit_router.protocols import ModelCall, StreamPiece, Usage
+from bandit_router.providers.failures import retry_after_s
+from bandit_router.providers.openai_compatible import OpenAICompatibleProvider, resolve_key
+from bandit_router.providers.registry import build_providers
+from bandit_router.types import AttemptStatus
+from simulations.faults.misbehaving import (
     ANSWER,
     LONG_S,
     USAGE,
@@ -29,15 +38,6 @@ from misbehaving import (
     whole,
     words_of,
 )
-
-from bandit_router.clock import SystemClock
-from bandit_router.config import ModelConfig, ProviderKind
-from bandit_router.errors import ConfigError, ProviderError
-from bandit_router.protocols import ModelCall, StreamPiece, Usage
-from bandit_router.providers.failures import retry_after_s
-from bandit_router.providers.openai_compatible import OpenAICompatibleProvider, resolve_key
-from bandit_router.providers.registry import build_providers
-from bandit_router.types import AttemptStatus
 
 S = AttemptStatus
 DONE = b"data: [DONE]\n\n"
@@ -90,7 +90,9 @@ async def test_stream_hides_the_usage_chunk_the_caller_did_not_ask_for():
     async with misbehaving(answer) as server, provider_at(server.base_url) as provider:
         pieces = await collect(provider)
     assert words_of([piece.data for piece in pieces if piece.data]) == ANSWER
-    assert [piece for piece in pieces if not piece.data] == [StreamPiece(b"", Usage(11, 7, None))]
+    assert [piece for piece in pieces if not piece.data] == [
+        StreamPiece(b"", Usage(11, 7, None), content=False)
+    ]
     assert server.bodies[0]["stream_options"] == {"include_usage": True}
 
 

@@ -7,7 +7,6 @@ import random
 import orjson
 import pytest
 from chain_setup import BODY, call_of
-from misbehaving import words_of
 
 from bandit_router.config import ModelConfig, ProviderKind
 from bandit_router.errors import ProviderError
@@ -20,6 +19,7 @@ from bandit_router.providers.replayed import (
     ReplayedProvider,
 )
 from bandit_router.types import AttemptStatus
+from simulations.faults.misbehaving import words_of
 
 RECORDING = Recording(
     outcomes={"p-7": {"vendor/small": RecordedOutcome(0.8, 1.5e-4, 12, 34, 0.5)}},

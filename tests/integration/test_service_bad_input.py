@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 from chain_setup import http_model
-from misbehaving import answer, misbehaving
 from service_process import ASK, Served, router_config, served
 
 from bandit_router.config import RewardConfig
+from simulations.faults.misbehaving import answer, misbehaving
 
 CHAT, ROUTE, FEEDBACK, OUTCOMES = (
     "/v1/chat/completions",

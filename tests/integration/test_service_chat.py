@@ -8,11 +8,11 @@ from uuid import UUID
 import openai
 import pytest
 from chain_setup import http_model
-from misbehaving import ANSWER, USAGE, answer, misbehaving, refused_url, words_of
 from service_process import ASK, router_config, served
 
 from bandit_router.config import Capability
 from bandit_router.store.learner_store import PostgresLearnerStore
+from simulations.faults.misbehaving import ANSWER, USAGE, answer, misbehaving, refused_url, words_of
 
 JSON_MODE = frozenset({Capability.JSON_MODE})
 

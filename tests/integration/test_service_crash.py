@@ -11,7 +11,6 @@ from uuid import UUID
 
 import httpx
 import pytest
-from misbehaving import answer, misbehaving, silence
 from service_process import ASK, Process, eventually, service_process
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -24,6 +23,7 @@ from bandit_router.store.embedded import EmbeddedPostgres
 from bandit_router.store.engine import make_engine
 from bandit_router.store.inspection_store import InspectionStore
 from bandit_router.store.learner_store import PostgresLearnerStore
+from simulations.faults.misbehaving import answer, misbehaving, silence
 
 CONFIG = """
 [[models]]

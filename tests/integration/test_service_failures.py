@@ -10,7 +10,10 @@ from typing import Any
 import httpx
 import pytest
 from chain_setup import fallback, http_model
-from misbehaving import (
+from service_process import ASK, Served, eventually, router_config, served
+
+from bandit_router.store.embedded import EmbeddedPostgres
+from simulations.faults.misbehaving import (
     LONG_S,
     Exchange,
     answer,
@@ -25,9 +28,6 @@ from misbehaving import (
     silence,
     stream_of,
 )
-from service_process import ASK, Served, eventually, router_config, served
-
-from bandit_router.store.embedded import EmbeddedPostgres
 
 
 async def stored(service: Served, got: httpx.Response) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from functools import partial
 
 import pytest
 from chain_setup import http_model
-from misbehaving import answer, misbehaving
 from service_process import ASK, Served, eventually, router_config, served
 
 from bandit_router.config import PolicyConfig
+from simulations.faults.misbehaving import answer, misbehaving
 
 
 @pytest.mark.asyncio

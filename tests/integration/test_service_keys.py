@@ -8,7 +8,6 @@ from pathlib import Path
 import httpx
 import pytest
 from chain_setup import http_model
-from misbehaving import answer, misbehaving
 from service_process import ASK, eventually, router_config, served
 from starlette.datastructures import Headers
 
@@ -20,6 +19,7 @@ from service import principals
 from service.principals import Doorkeeper
 from service.run import serve
 from service.settings import is_loopback
+from simulations.faults.misbehaving import answer, misbehaving
 
 LOCKED = ServerConfig(require_api_key=True)
 

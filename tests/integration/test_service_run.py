@@ -11,7 +11,6 @@ from pathlib import Path
 import httpx
 import pytest
 from chain_setup import http_model
-from misbehaving import Exchange, answer, misbehaving
 from service_process import (
     ASK,
     Served,
@@ -27,6 +26,7 @@ from bandit_router.config import ServerConfig
 from bandit_router.errors import ConfigError, StoreUnavailable
 from bandit_router.store.engine import make_engine
 from service.run import listen
+from simulations.faults.misbehaving import Exchange, answer, misbehaving
 
 CONFIG = """
 [[models]]

@@ -11,7 +11,6 @@ from typing import Any
 import openai
 import pytest
 from chain_setup import http_model
-from misbehaving import ANSWER, answer, misbehaving, refused_url
 from service_process import ASK, Served, router_config, served
 
 from bandit_router.config import ModelConfig
@@ -24,6 +23,7 @@ from bandit_router.config_steering import (
     WorkflowConfig,
 )
 from bandit_router.types import Tier
+from simulations.faults.misbehaving import ANSWER, answer, misbehaving, refused_url
 
 DRAWS = 12
 

@@ -7,11 +7,11 @@ from uuid import uuid4
 
 import pytest
 from chain_setup import http_model
-from misbehaving import answer, misbehaving
 from service_process import ASK, router_config, served
 from test_service_keys import LOCKED, bearer
 
 from bandit_router.store.api_keys import ApiKeys, Scope
+from simulations.faults.misbehaving import answer, misbehaving
 
 BOTH = [Scope.ROUTE, Scope.FEEDBACK]
 

@@ -79,6 +79,7 @@ FLOOR_OF = {
     "bandit_router.advice": Floor.USE_CASES,
     "bandit_router.attempts": Floor.USE_CASES,
     "bandit_router.choosers": Floor.USE_CASES,
+    "bandit_router.chain_budget": Floor.USE_CASES,
     "bandit_router.completion": Floor.USE_CASES,
     "bandit_router.inspection": Floor.USE_CASES,
     "bandit_router.leanings": Floor.USE_CASES,
