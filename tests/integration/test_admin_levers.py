@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 import pytest
 from chain_setup import fallback, http_model
-from misbehaving import Exchange, answer, misbehaving
 from service_process import ASK, Served, eventually, router_config, served, service_process
 
 from bandit_router.config import FeaturesConfig, PolicyConfig, ServerConfig
 from bandit_router.heads import HeadBank
 from bandit_router.store.api_keys import Scope
+from simulations.faults.misbehaving import Exchange, answer, misbehaving
 
 FEATURES = {"features": FeaturesConfig(text="none", metadata=("task",))}
 TOML = """

@@ -14,13 +14,13 @@ from typing import Any
 import orjson
 import pytest
 from chain_setup import http_model
-from misbehaving import Exchange, answer, misbehaving
 from service_process import Served, eventually, router_config, served
 
 from bandit_router.config import AlarmKind, AlertConfig, FeaturesConfig, PolicyConfig
 from service import alarms
 from service.alarms import AlarmBoard
 from service.alerts import Alerts
+from simulations.faults.misbehaving import Exchange, answer, misbehaving
 
 FEATURES = {"features": FeaturesConfig(text="none", metadata=("task",))}
 SECRET = "of the webhook"

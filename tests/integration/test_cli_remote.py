@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from chain_setup import http_model
-from misbehaving import answer, misbehaving
 from service_process import ASK, router_config, served
 
 from bandit_router.cli import run
 from bandit_router.config import FeaturesConfig, ServerConfig
 from bandit_router.store.api_keys import Scope
+from simulations.faults.misbehaving import answer, misbehaving
 
 FEATURES = {"features": FeaturesConfig(text="none", metadata=("task",))}
 

@@ -11,7 +11,6 @@ from typing import Any
 import httpx
 import pytest
 from chain_setup import http_model
-from misbehaving import USAGE, answer, misbehaving, refuse
 from service_process import ASK, Served, eventually, router_config, served
 from sqlalchemy import text
 from test_service_keys import LOCKED, bearer
@@ -19,6 +18,7 @@ from test_service_keys import LOCKED, bearer
 from bandit_router.config_steering import LimitsConfig, LimitSet, TenantConfig
 from bandit_router.limits import seconds_left, span_start
 from bandit_router.store.api_keys import ApiKeys, Scope, limits_from
+from simulations.faults.misbehaving import USAGE, answer, misbehaving, refuse
 
 COST_USD = (USAGE["prompt_tokens"] * 1.0 + USAGE["completion_tokens"] * 2.0) / 1e6
 REQUESTS = 200
