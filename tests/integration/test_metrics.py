@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from chain_setup import http_model
-from misbehaving import Exchange, answer, misbehaving
 from prometheus_client.parser import text_string_to_metric_families
 from service_process import ASK, Served, eventually, router_config, served
 
 from bandit_router.config import AlarmKind, ServerConfig
 from bandit_router.store.api_keys import ApiKeys, Scope
+from simulations.faults.misbehaving import Exchange, answer, misbehaving
 
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana-dashboard.json"
 PREFIX = "bandit_router_"

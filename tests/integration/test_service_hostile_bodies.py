@@ -12,10 +12,10 @@ import httpx
 import orjson
 import pytest
 from chain_setup import http_model
-from misbehaving import MisbehavingServer, answer, misbehaving
 from service_process import ASK, Served, router_config, served
 
 from bandit_router.config import Capability, ServerConfig
+from simulations.faults.misbehaving import MisbehavingServer, answer, misbehaving
 
 pytestmark = pytest.mark.asyncio
 CHAT = "/v1/chat/completions"
