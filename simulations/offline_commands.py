@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -57,6 +56,8 @@ def export(
     Decisions, outcomes and rewards are read a page at a time, so that a log larger than memory
     works. The columns are described in docs/log-schema.md.
     """
+    import asyncio
+
     from simulations.logs.export import export_pages, join_pieces, moment, pieces_folder
     from simulations.logs.files import SUFFIXES
     from simulations.progress import stages

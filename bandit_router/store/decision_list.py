@@ -17,9 +17,9 @@ from bandit_router.store.engine import store_errors
 from bandit_router.store.partitions import ID_SLACK, id_lower_bound
 
 # Filters on what came after a decision need a look at each one: a page looks at so many at
-# most, and says where it stopped. Measured: about 10 µs each.
+# most, and says where it stopped.
 LOOKED_AT = 5_000
-# For filters on its own row, counting back that far is most of it: 1 µs each on a busy machine.
+# Filters on its own row are cheaper: counting back that far is most of the work.
 REACHED_BACK = 20_000
 FIRST_ID = UUID(int=0)
 LAST_ID = UUID(int=2**128 - 1)

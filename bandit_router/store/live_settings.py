@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,6 @@ from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from bandit_router.errors import SnapshotError
 from bandit_router.protocols import SnapshotRecord
 from bandit_router.store.engine import store_errors
 from bandit_router.store.learner_store import SNAPSHOTS_CHANNEL, snapshot_values
@@ -25,6 +25,17 @@ RANGE = text(
     "SELECT coalesce((SELECT max(seq) FROM decisions WHERE created_at <= :since), 0) + 1, "
     "coalesce((SELECT max(seq) FROM decisions), 0)"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class WentBack:
+    """was: the newest version before. version: the one that is newest now.
+    excluded_decisions: how many teach nothing any more. exclusion: its id, 0 for none."""
+
+    was: int
+    version: int
+    excluded_decisions: int
+    exclusion: int
 
 
 class LiveSettings:
@@ -79,21 +90,24 @@ class LiveSettings:
 
     async def go_back(
         self, record: SnapshotRecord, taken_at: datetime, *, keep_evidence: bool, reason: str
-    ) -> tuple[int, int]:
-        """Make an old state the newest one, under ``record``'s new version.
+    ) -> WentBack:
+        """Make an old state the newest one, under the next free version.
 
+        record: the old state; its version is not looked at.
         taken_at: when the old state was stored. Decisions made since teach nothing any more,
         unless keep_evidence; exclusions made after taken_at are lifted, since the old state did
-        not know them. Returns how many decisions are left out, and the exclusion's id, 0 for none.
-        Raises SnapshotError when the version was taken meanwhile.
+        not know them.
         """
         with store_errors(self._engine):
             async with self._engine.begin() as connection:
-                taken = await connection.scalar(
+                # The learner writes versions too: none may come between the look and the insert.
+                # He waits, finds his version taken, and goes on from this one.
+                await connection.execute(text("LOCK TABLE snapshots IN SHARE ROW EXCLUSIVE MODE"))
+                newest = await connection.scalar(
                     select(func.max(snapshots.c.version)).where(snapshots.c.policy == record.policy)
                 )
-                if taken is not None and taken >= record.version:
-                    raise SnapshotError(f"snapshot {record.version} was taken meanwhile; try again")
+                was = int(newest or 0)
+                record = replace(record, version=was + 1)
                 await connection.execute(
                     learning_exclusions.update()
                     .where(
@@ -113,7 +127,8 @@ class LiveSettings:
                     exclusion = int(made.scalar_one())
                 await connection.execute(insert(snapshots).values(snapshot_values(record)))
                 await _tell(connection, SNAPSHOTS_CHANNEL, f"{record.version} {record.policy}")
-        return (last - first + 1 if exclusion else 0), exclusion
+        left_out = last - first + 1 if exclusion else 0
+        return WentBack(was, record.version, left_out, exclusion)
 
 
 async def _tell(connection: AsyncConnection, channel: str, payload: str) -> None:

@@ -24,7 +24,6 @@ Z95 = 1.959963984540054
 MOST_SEGMENTS = 20
 DAY = timedelta(days=1)
 Days = Annotated[int, Query(ge=1, le=90, description="How far back.")]
-# Measured at 300,000 decisions: 150 ms for 5,000 of them, 60 ms for 2,000.
 Newest = Annotated[int, Query(ge=1, le=20_000, description="Look at so many decisions at most.")]
 
 

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from bandit_router.errors import ConfigError, SnapshotError
 from bandit_router.learning import LearnedState
 from bandit_router.policies import Policy
+from bandit_router.protocols import SnapshotRecord
 from bandit_router.router import policy_of
 from bandit_router.snapshot import from_bytes, to_bytes
 from bandit_router.snapshot_diff import SnapshotDiff, diff
@@ -44,7 +45,8 @@ def snapshot_routes(runtime: Runtime) -> APIRouter:
         """What changed in the beliefs between two versions of a policy, by default the serving
         one's."""
         name = policy or runtime.policy.name
-        states = [await stored_state(runtime, name, version) for version in (before, after)]
+        records = [await stored(runtime, name, version) for version in (before, after)]
+        states = [state_of(runtime, record) for record in records]
         return json_response(diff(runtime.problem, policy_named(runtime, name), *states))
 
     @routes.post("/snapshots/rollback", openapi_extra=body_of(Rollback))
@@ -56,22 +58,18 @@ def snapshot_routes(runtime: Runtime) -> APIRouter:
         detail = asked.model_dump()
         async with act(runtime, request, "snapshots.rollback", runtime.policy.name, detail):
             name = runtime.policy.name
-            state = await stored_state(runtime, name, asked.version)
-            old = await runtime.learner_store.snapshot(name, asked.version)
-            newest = await runtime.learner_store.latest_snapshot(name)
-            assert old is not None
-            assert newest is not None
+            old = await stored(runtime, name, asked.version)
+            state = state_of(runtime, old)
             now = runtime.router.serving.state.pacer
             pacer = replace(state.pacer, account_usd=now.account_usd, paid=now.paid)
             payload = to_bytes(runtime.problem, runtime.policy, replace(state, pacer=pacer))
             record = replace(
                 old,
-                version=newest.version + 1,
                 created_at=runtime.clock.now(),
                 reason="rollback",
                 payload=payload,
             )
-            excluded, exclusion = await runtime.live_settings.go_back(
+            done = await runtime.live_settings.go_back(
                 record,
                 old.created_at,
                 keep_evidence=asked.keep_evidence,
@@ -81,10 +79,10 @@ def snapshot_routes(runtime: Runtime) -> APIRouter:
             {
                 "policy": name,
                 "restored": asked.version,
-                "version": record.version,
-                "was": newest.version,
-                "excluded_decisions": excluded,
-                "exclusion": exclusion or None,
+                "version": done.version,
+                "was": done.was,
+                "excluded_decisions": done.excluded_decisions,
+                "exclusion": done.exclusion or None,
             }
         )
 
@@ -101,8 +99,8 @@ class Rollback(BaseModel):
     reason: Annotated[str, Field(max_length=500)] = ""
 
 
-async def stored_state(runtime: Runtime, policy: str, version: int) -> LearnedState:
-    """A snapshot's state. Raises Refused 404 where it is not kept, 409 where it does not fit."""
+async def stored(runtime: Runtime, policy: str, version: int) -> SnapshotRecord:
+    """One snapshot. Raises Refused 404 where it is not kept."""
     record = await runtime.learner_store.snapshot(policy, version)
     if record is None:
         raise Refused(
@@ -111,11 +109,16 @@ async def stored_state(runtime: Runtime, policy: str, version: int) -> LearnedSt
             status=404,
             code="snapshot_not_found",
         )
+    return record
+
+
+def state_of(runtime: Runtime, record: SnapshotRecord) -> LearnedState:
+    """A snapshot's state. Raises Refused 409 where it does not fit what is configured."""
     try:
-        return from_bytes(runtime.problem, policy_named(runtime, policy), record.payload)
+        return from_bytes(runtime.problem, policy_named(runtime, record.policy), record.payload)
     except SnapshotError as error:
         raise Refused(
-            f"snapshot {version}: {error}", status=409, code="snapshot_does_not_fit"
+            f"snapshot {record.version}: {error}", status=409, code="snapshot_does_not_fit"
         ) from error
 
 

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bandit_router.store.audit import append_audit
 from bandit_router.store.source_table import SourceReport, SourceTable
-from service.admin.entrance import operator_doors, principal_of
+from service.admin.acts import act
+from service.admin.entrance import operator_doors
 from service.answers import json_response
 from service.body import read_object, validated
 from service.documented import body_of
@@ -45,16 +45,11 @@ def source_routes(runtime: Runtime) -> APIRouter:
         body = await read_object(request, runtime.config.server)
         told = validated(SourceBody, body)
         table = SourceTable(runtime.engine)
-        await table.decide(
-            source, quarantined=told.quarantined, reason=told.reason, now=runtime.clock.now()
-        )
-        await append_audit(
-            runtime.engine,
-            actor=principal_of(request).name,
-            action="feedback source set aside" if told.quarantined else "feedback source believed",
-            subject=source,
-            detail={"reason": told.reason},
-        )
+        action = "feedback source set aside" if told.quarantined else "feedback source believed"
+        async with act(runtime, request, action, source, {"reason": told.reason}):
+            await table.decide(
+                source, quarantined=told.quarantined, reason=told.reason, now=runtime.clock.now()
+            )
         (report,) = [each for each in await table.reports() if each.source == source]
         return json_response(_as_json(report))
 

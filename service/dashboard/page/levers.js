@@ -21,21 +21,14 @@ export function confirmed(title, text, word, danger) {
   });
 }
 
-const TRIES = 5;
 let told = "";
 
 async function act(path, word, again, body) {
-  for (let left = TRIES; left > 0; left -= 1) {
-    try {
-      await call(path, { method: "POST", body });
-      told = word;
-      break;
-    } catch (error) {
-      told = `Refused: ${error.message}`;
-      // The learner took the version that this act wanted: the next one is free.
-      if (![409, 500].includes(error.status)) break;
-      await new Promise((resolve) => setTimeout(resolve, 200));
-    }
+  try {
+    await call(path, { method: "POST", body });
+    told = word;
+  } catch (error) {
+    told = `Refused: ${error.message}`;
   }
   document.activeElement?.blur();
   await again();
