@@ -10,6 +10,7 @@ from bandit_router.errors import RouterError, StoreUnavailable
 from bandit_router.protocols import DecisionLog
 from bandit_router.types import Attempt, Decision, Outcome
 from service.admission import Admission
+from service.log_lines import current_decision
 from service.metrics import Metrics
 
 # A database that refuses is known sooner; this is for one that hangs.
@@ -43,6 +44,7 @@ class Books:
 
         The task raises StoreUnavailable without a database, or StoreError.
         """
+        current_decision.set(decision.id)
         if self._metrics is not None:
             self._metrics.decided(decision)
         task = asyncio.create_task(self._enter(decision), name="decision")

@@ -21,6 +21,7 @@ from bandit_router.config import RouterConfig, ServerConfig
 from bandit_router.config_file import load_config
 from bandit_router.errors import ConfigError, RouterError
 from service.app import create_app
+from service.log_lines import set_up_logging
 from service.runtime import Runtime
 from service.settings import check_listening, read_settings
 
@@ -41,23 +42,13 @@ def serve(config: RouterConfig, config_path: Path) -> None:
     StoreError where it cannot start.
     """
     check_listening(config.server)
-    set_up_logging()
+    set_up_logging(os.environ, sys.stderr)
     listener = listen(config.server)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(config, config_path, listener))
     finally:
         listener.close()
-
-
-def set_up_logging() -> None:
-    """Warnings of everybody, and our own news, on standard error."""
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    logging.getLogger("service").setLevel(logging.INFO)
 
 
 def listen(server: ServerConfig) -> socket.socket:

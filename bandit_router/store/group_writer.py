@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, Self, TypeVar
 
@@ -55,7 +56,10 @@ class GroupWriter(Generic[Item, Result]):
         if self._closed:
             raise StoreUnavailable("the store is closed: the router is shutting down")
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="group-writer")
+            # It outlives the request that happens to be the first: none of its context is kept.
+            self._task = asyncio.create_task(
+                self._run(), name="group-writer", context=contextvars.Context()
+            )
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         await self._queue.put((item, future))
         return await future
