@@ -36,12 +36,13 @@ class Limits:
 
     least_effective_sample_size: of the weights. largest_weight: target over logged probability
     of any arm that was chosen. most_unsupported: mean target probability on arms that the log
-    could not have chosen.
+    could not have chosen. least_accepted: decisions that ``replay`` must accept.
     """
 
     least_effective_sample_size: float = 100.0
     largest_weight: float = 50.0
     most_unsupported: float = 1e-6
+    least_accepted: float = 200.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -300,3 +300,19 @@ def test_unknown_names_and_an_empty_log_are_refused() -> None:
         Options(level=95.0)
     with pytest.raises(DataError, match="no estimate"):
         evaluate(log, {"b": fixed("b")}, QUICK)["b"].estimate("cost_usd")
+
+
+@pytest.mark.parametrize(("count", "refused"), [(380, True), (420, False)])
+def test_replay_needs_two_hundred_accepted_decisions(count: int, refused: bool) -> None:
+    rng = np.random.default_rng(0)
+    # Every second decision chose the target's arm at even odds, so exactly half is accepted.
+    log = logged_rounds(
+        arms=("a", "b"),
+        arm=np.arange(count) % 2,
+        pmf=np.full((count, 2), 0.5),
+        reward=rng.random(count),
+    )
+    found = evaluate(log, {"a": fixed("a")})["a"]
+    replayed = found.estimate("reward", "replay")
+    assert (replayed.refused is not None) is refused
+    assert found.estimate("reward", "dr").refused is None
