@@ -173,6 +173,21 @@ class LimitsConfig(Section):
     assumed_output_tokens: Count = 4096
 
 
+class CacheConfig(Section):
+    """``[cache]``: answers kept in memory for requests that are exactly the same.
+
+    default: whether that goes for requests that do not say. ttl_s: how old an answer may be.
+    max_answers, max_bytes: of all that is kept; max_answer_bytes: of one.
+    """
+
+    enabled: bool = False
+    default: bool = False
+    ttl_s: Seconds = 300.0
+    max_answers: Count = 1_000
+    max_bytes: Count = 64 * 1024 * 1024
+    max_answer_bytes: Count = 1024 * 1024
+
+
 class SteeringTables(Section):
     """The tables of this module, as part of the whole file."""
 
@@ -182,6 +197,7 @@ class SteeringTables(Section):
     rules: tuple[RuleConfig, ...] = ()
     sessions: SessionsConfig = SessionsConfig()
     workflows: dict[Name, WorkflowConfig] = Field(default_factory=dict)
+    cache: CacheConfig = CacheConfig()
 
     @model_validator(mode="after")
     def _few_rules(self) -> Self:

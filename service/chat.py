@@ -57,11 +57,18 @@ class ChatDoor:
         principal = await runtime.doorkeeper.admit(request.headers, Scope.ROUTE)
         body = await read_object(request, runtime.config.server)
         chat = asked(runtime, request, principal, body, self._operation)
+        place = runtime.cache.place_of(chat, body)
+        if (kept := place.answer(runtime.clock.monotonic_s() - begun_s)) is not None:
+            return kept
         turn = _Turn(request, chat, begun_s, principal)
+        return place.watched(await self._asked(turn))
+
+    async def _asked(self, turn: _Turn) -> Response:
+        """A model's answer, even if only the last resort's, while decisions cannot be stored."""
         try:
             return await self._routed(turn)
         except StoreUnavailable:
-            names = self._without_store(chat)
+            names = self._without_store(turn.chat)
             if not names:
                 raise
             return await self._degraded(turn, names)

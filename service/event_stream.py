@@ -45,6 +45,12 @@ class EventStream(Response):
         self._finished = finished
         self._within_s = within_s
         self._farewell = farewell
+        self._recording: _Recording | None = None
+
+    def record(self, whole: Callable[[bytes], None], max_bytes: int) -> None:
+        """Hand all that was sent to ``whole`` once the stream has ended well, unless it is more
+        than max_bytes."""
+        self._recording = _Recording(whole, max_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -79,17 +85,45 @@ class EventStream(Response):
                 if piece.event:
                     last = b""
                     data = _with_model_inside(piece.data, self._stream.model)
-                    await _body(send, b"event: " + piece.event + b"\n" + event_of(data))
+                    await self._body(send, b"event: " + piece.event + b"\n" + event_of(data))
                 elif piece.data:
                     chunk = _named(piece.data, self._stream.model)
-                    await _body(send, event_of(chunk))
+                    await self._body(send, event_of(chunk))
             if self._farewell is not None and chunk:
-                await _body(send, event_of(self._farewell(chunk)))
+                await self._body(send, event_of(self._farewell(chunk)))
         except ProviderError as error:
             last = event_of(stream_problem(error).event())
+            self._recording = None
         if last:
-            await _body(send, last)
+            await self._body(send, last)
+        if self._recording is not None:
+            self._recording.end()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _body(self, send: Send, body: bytes) -> None:
+        if self._recording is not None:
+            self._recording.add(body)
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+class _Recording:
+    """What a stream has sent so far, as long as it is not too much."""
+
+    def __init__(self, whole: Callable[[bytes], None], max_bytes: int) -> None:
+        self._whole = whole
+        self._left_bytes = max_bytes
+        self._sent: list[bytes] = []
+
+    def add(self, body: bytes) -> None:
+        self._left_bytes -= len(body)
+        if self._left_bytes >= 0:
+            self._sent.append(body)
+        else:
+            self._sent.clear()
+
+    def end(self) -> None:
+        if self._left_bytes >= 0:
+            self._whole(b"".join(self._sent))
 
 
 def event_of(data: bytes) -> bytes:
@@ -110,7 +144,3 @@ def _with_model_inside(data: bytes, model: str) -> bytes:
     if isinstance(event.get("response"), dict):
         event["response"]["model"] = model
     return orjson.dumps(event)
-
-
-async def _body(send: Send, body: bytes) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": True})

@@ -29,6 +29,7 @@ LIVE_SECTIONS = (
     "alerts",
     "tiers",
     "workflows",
+    "cache",
 )
 RETRY_S = 5.0
 log = logging.getLogger(__name__)

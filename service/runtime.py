@@ -61,6 +61,7 @@ from service.learner_task import LearnerTask
 from service.live import LiveConfiguration
 from service.metrics import Metrics
 from service.principals import Doorkeeper
+from service.response_cache import ResponseCache
 from service.rollup_task import keep_rollups
 from service.sessions import Sessions
 from service.settings import Settings
@@ -121,6 +122,7 @@ class Runtime:
         self.problem = problem_of(config, self.extractor)
         self.models = {model.name: model for model in config.models}
         self.breakers = Breakers(self.models, settings_of(config.fallback), clock)
+        self.cache = ResponseCache(config, clock)
         self._random_bytes = random_bytes
         self._faults = faults
         self._reread = reread
@@ -356,6 +358,7 @@ class Runtime:
         # In place: breakers and sessions look into this very dictionary.
         self.models.clear()
         self.models.update({model.name: model for model in config.models})
+        self.cache.begin_anew(config)
 
     async def _let_go(self, providers: dict[str, Provider]) -> None:
         await asyncio.sleep(self.config.fallback.deadline_s + LEAVING_S)

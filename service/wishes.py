@@ -49,7 +49,8 @@ Names = Annotated[
 
 class Wishes(BaseModel):
     """model, models: as in the body. exclude: models not to choose. explore: false to try
-    nothing. metadata: true to be told why this model. The rest as ``Controls`` says."""
+    nothing. metadata: true to be told why this model. cache: whether an answer to the same
+    request will do, and this one may be kept. The rest as ``Controls`` says."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -65,6 +66,7 @@ class Wishes(BaseModel):
     workflow: Text | None = None
     session_id: Text | None = None
     metadata: Switch | None = None
+    cache: Switch | None = None
 
     @property
     def controls(self) -> Controls:
