@@ -283,6 +283,10 @@ def simulate(
         Path | None,
         typer.Option("--images", metavar="FOLDER", help="Write the plots as PNG and SVG."),
     ] = None,
+    prior: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Start from what `fit-prior` wrote, not cold."),
+    ] = None,
 ) -> None:
     """Replay recorded outcomes of several models: what would a policy have earned, and spent?
 
@@ -305,6 +309,7 @@ def simulate(
         jobs=jobs,
         html_path=html,
         images_folder=images,
+        prior_path=prior,
     )
 
 

@@ -102,6 +102,7 @@ class PolicyConfig(Section):
     model: the arm of the ``fixed`` policy. epsilon: of ``epsilon_greedy``.
     half_life_decisions: age at which an observation counts half; None never forgets.
     latency_miss_probability: chance of missing a request's max_latency_s that is still taken (δ).
+    prior: file of outcomes recorded elsewhere, by ``bandit-router fit-prior``; None starts cold.
     """
 
     name: str = "thompson"
@@ -111,6 +112,7 @@ class PolicyConfig(Section):
     epsilon: Share = 0.1
     half_life_decisions: Annotated[float, Field(gt=0)] | None = None
     latency_miss_probability: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    prior: Path | None = None
 
 
 class FeaturesConfig(Section):

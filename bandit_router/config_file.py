@@ -27,7 +27,8 @@ _POSITION = re.compile(r"\(at line (\d+), column (\d+)\)")
 def load_config(path: Path) -> RouterConfig:
     """Read and validate a configuration file.
 
-    Paths inside it (``models.path``, ``store.data_dir``) count from the file's own folder.
+    Paths inside it (``models.path``, ``store.data_dir``, ``policy.prior``) count from the file's
+    own folder.
     Raises ConfigError, whose ``problems`` name file, line, key, value and remedy, one each.
     """
     text = _text(path)
@@ -125,6 +126,8 @@ def _with_paths_from(folder: Path, tree: dict[str, Any]) -> dict[str, Any]:
         copy["models"] = [placed(model, "path") for model in tree["models"]]
     if "store" in tree:
         copy["store"] = placed(tree["store"], "data_dir")
+    if "policy" in tree:
+        copy["policy"] = placed(tree["policy"], "prior")
     return copy
 
 

@@ -86,6 +86,7 @@ class Learner:
         self._refit_at_s = clock.monotonic_s()
         self._fits_snapshot = False
         self._other_arms = False
+        self._other_prior = False
         self._next: tuple[Problem, Policy[Any]] | None = None
         self.quarantine: deque[Quarantined] = deque(maxlen=QUARANTINE_KEPT)
 
@@ -125,6 +126,9 @@ class Learner:
             self._version = record.version
             try:
                 state = snapshot.from_bytes(self._problem, self._policy, record.payload)
+                self._other_prior = snapshot.prior_of(record.payload) != snapshot.prior_digest(
+                    self._problem
+                )
             except SnapshotError:
                 self._fits_snapshot = False
                 self._state = learning.init_state(self._problem, self._policy)
@@ -140,6 +144,10 @@ class Learner:
     async def take_over(self) -> Serving:
         """What a new leader does first: load, and without a usable snapshot fit from the log."""
         await self.load()
+        if self._other_prior:
+            # Served until here; what was believed beforehand is another thing now.
+            self._state = learning.init_state(self._problem, self._policy)
+            self._cursor, self._fits_snapshot, self._other_prior = START, False, False
         if self._cursor == START:
             with self._all_or_nothing():
                 await self._fit_from_log()

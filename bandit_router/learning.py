@@ -21,10 +21,18 @@ from bandit_router.basis import (
     fit_basis,
 )
 from bandit_router.effort import EffortState, Prices
+from bandit_router.outcome_prior import OutcomePrior
 from bandit_router.pacing import PacerState
 from bandit_router.policies.base import Beliefs, Evidence, Policy, Rows
 from bandit_router.protocols import FeatureBlock
-from bandit_router.types import BoolArray, FloatArray, IntArray, Observation, Prediction
+from bandit_router.types import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Observation,
+    Prediction,
+    Tier,
+)
 
 # Forgetting is applied once per so many decisions: a factorisation per arm is its price.
 FADE_EVERY = 64
@@ -36,6 +44,11 @@ QUALITY, COST = range(len(alarms.KINDS))
 # no more than so many of them: as many of its own outweigh that.
 INHERITED_SHARE = 0.5
 INHERITED_ROWS = 30.0
+# A model card is worth two rows of reward: so much above or below what all models earn.
+CARD_ROWS = 2.0
+CARD_REWARD = {Tier.SMALL: -0.1, Tier.MEDIUM: 0.0, Tier.LARGE: 0.1}
+# A prior's rows are as old as the first decision and come before it.
+BEFORE_ALL = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +57,8 @@ class Problem:
 
     routable: whether the policy may ever choose the arm. extractor_version: of the features;
     "" where there is only one. predecessors: per arm, the name of the model that it is a new
-    version of, or ""; empty where no arm is one.
+    version of, or ""; empty where no arm is one. tiers: per arm, what its model card says, a
+    first guess; empty where none says anything. prior: outcomes recorded elsewhere.
     """
 
     arms: tuple[str, ...]
@@ -57,6 +71,8 @@ class Problem:
     half_life_decisions: float | None = None
     extractor_version: str = ""
     predecessors: tuple[str, ...] = ()
+    tiers: tuple[Tier | None, ...] = ()
+    prior: OutcomePrior | None = None
 
     @property
     def typical_amount(self) -> FloatArray:
@@ -117,8 +133,10 @@ def inherited_share(rows: float) -> float:
 
 
 def init_state(problem: Problem, policy: Policy[Any]) -> LearnedState:
-    """The state before any row. λ is solved on list prices where a budget is to be held: the
-    first requests, before any bill, would else go to dear models as often as to cheap ones."""
+    """The state before any row of the log: that of the model cards, and of a prior's rows.
+
+    λ is solved on list prices, or on the prior's, where a budget is to be held: the first
+    requests, before any bill, would else go to dear models as often as to cheap ones."""
     basis = cold_basis(problem.feature_names, problem.feature_blocks)
     count = len(problem.arms)
     state = LearnedState(
@@ -132,9 +150,74 @@ def init_state(problem: Problem, policy: Policy[Any]) -> LearnedState:
         rewards=np.zeros(count),
         watch=alarms.empty_watch(count),
     )
+    if problem.prior is not None:
+        return _with_prior(problem, policy, state, problem.prior)
+    state = with_cards(problem, policy, state, np.arange(count))
     if not problem.prices.metered[problem.routable].any():
         return state
     return with_solved_price(problem, policy, state)
+
+
+def with_cards(
+    problem: Problem, policy: Policy[Any], state: LearnedState, arms: IntArray
+) -> LearnedState:
+    """The state in which what their cards say of ``arms`` counts; of their level only."""
+    z = np.eye(1, state.basis.dimension)[0]
+    level = float(policy.beliefs(state.policy, z).mean.mean())
+    learned = state.policy
+    for arm, reward in _cards(problem, level):
+        if arm in arms:
+            said = Evidence(arm=arm, z=z, new=reward, old=None, weight=CARD_ROWS)
+            learned = policy.update(learned, said)
+    return replace(state, policy=learned)
+
+
+def _cards(problem: Problem, level: float) -> list[tuple[int, float]]:
+    """Which arms have a card, and what reward it leads to expect beside a mean of ``level``."""
+    return [
+        (arm, min(max(level + CARD_REWARD[tier], 0.0), 1.0))
+        for arm, tier in enumerate(problem.tiers)
+        if tier is not None
+    ]
+
+
+def _with_prior(
+    problem: Problem, policy: Policy[Any], state: LearnedState, prior: OutcomePrior
+) -> LearnedState:
+    """The cold state with the prior's rows in it, and its prompts as the pacer's window."""
+    basis = fit_basis(prior.features, problem.feature_names, problem.feature_blocks)
+    known = _with_card_rows(problem, _prior_known(problem, basis, prior, state.clock, state.watch))
+    learned = _fitted(problem, policy, state, basis, known)
+    recent = slice(max(prior.features.shape[0] - pacing.WINDOW, 0), None)
+    rows = [
+        np.bincount(of.arm, weights=of.weight, minlength=len(problem.arms))
+        for of in (known.reward, known.log_amount)
+    ]
+    learned = replace(
+        learned,
+        pacer=replace(
+            learned.pacer,
+            window=tuple(coordinates_of_rows(basis, prior.features[recent])),
+            window_tokens=tuple(float(tokens) for tokens in prior.input_tokens[recent]),
+        ),
+        # An alarm is to cut what the prior says as well.
+        watch=replace(learned.watch, rows=np.stack(rows, axis=1)),
+    )
+    return with_solved_price(problem, policy, learned)
+
+
+def _fitted(
+    problem: Problem, policy: Policy[Any], state: LearnedState, basis: Basis, known: _Known
+) -> LearnedState:
+    """The state with heads fitted to what is known, in a new basis."""
+    return replace(
+        state,
+        basis=basis,
+        policy=policy.refit(state.policy, known.reward, basis.groups),
+        effort=effort.refitted(
+            known.log_amount, known.log_latency, basis.groups, problem.typical_amount
+        ),
+    )
 
 
 def predict(
@@ -291,24 +374,26 @@ def refit(
     counts unless they are empty; posteriors are those of ``rows`` alone.
     """
     clock = max(state.clock, int(rows.decision_seq.max()))
-    basis = fit_basis(rows.features, problem.feature_names, problem.feature_blocks)
+    features = rows.features
+    if problem.prior is not None:
+        features = np.concatenate([problem.prior.features, features])
+    basis = fit_basis(features, problem.feature_names, problem.feature_blocks)
     z = coordinates_of_rows(basis, rows.features)
     known = _known(problem, basis, rows, clock, state.watch)
     if rows.inherited is not None:
         known = known.after(
             _known(problem, basis, rows.inherited, clock, state.watch), len(problem.arms)
         )
+    if problem.prior is not None:
+        told = _prior_known(problem, basis, problem.prior, clock, state.watch)
+        known = known.preceded_by(told)
+    known = _with_card_rows(problem, known)
     count = len(problem.arms)
     pulls = np.bincount(rows.arm[np.isfinite(rows.cost_usd)], minlength=count)
     rewards = np.bincount(rows.arm[np.isfinite(rows.reward)], minlength=count)
     recent = slice(max(rows.arm.size - pacing.WINDOW, 0), None)
     renewed = replace(
-        state,
-        basis=basis,
-        policy=policy.refit(state.policy, known.reward, basis.groups),
-        effort=effort.refitted(
-            known.log_amount, known.log_latency, basis.groups, problem.typical_amount
-        ),
+        _fitted(problem, policy, state, basis, known),
         pacer=replace(
             state.pacer,
             window=tuple(z[recent]),
@@ -338,10 +423,70 @@ class _Known:
             _after(self.log_latency, inherited.log_latency, arm_count),
         )
 
+    def preceded_by(self, told: _Known) -> _Known:
+        """These rows after a prior's."""
+        return _Known(
+            _joined(told.reward, self.reward),
+            _joined(told.log_amount, self.log_amount),
+            _joined(told.log_latency, self.log_latency),
+        )
+
+
+def _prior_known(
+    problem: Problem, basis: Basis, prior: OutcomePrior, clock: int, watch: Watch
+) -> _Known:
+    """What a prior's rows say, each at the prior's weight; a prompt's models one by one."""
+    place, weight = prior.places(problem.arms), prior.weights()
+    prompt, model = np.nonzero(np.isfinite(prior.reward) & (place >= 0) & (weight > 0.0))
+    rows = LogRows(
+        features=prior.features[prompt],
+        arm=place[model],
+        decision_seq=np.full(prompt.size, BEFORE_ALL, dtype=np.int64),
+        input_tokens=prior.input_tokens[prompt],
+        output_tokens=prior.output_tokens[prompt, model],
+        reward=prior.reward[prompt, model],
+        cost_usd=prior.cost_usd[prompt, model],
+        latency_s=prior.latency_s[prompt, model],
+    )
+    known = _known(problem, basis, rows, clock, watch)
+    of_arm = np.zeros(len(problem.arms))
+    of_arm[place[place >= 0]] = weight[place >= 0]
+
+    def weighed(of: Rows) -> Rows:
+        return replace(of, weight=of.weight * of_arm[of.arm])
+
+    return _Known(weighed(known.reward), weighed(known.log_amount), weighed(known.log_latency))
+
+
+def _with_card_rows(problem: Problem, known: _Known) -> _Known:
+    """What is known, after what the model cards say beside the mean of all rewards."""
+    reward = known.reward
+    if reward.weight.sum() <= 0.0:
+        return known
+    cards = _cards(problem, float(np.average(reward.value, weights=reward.weight)))
+    z = np.zeros((len(cards), reward.z.shape[1]))
+    z[:, 0] = 1.0
+    said = Rows(
+        z=z,
+        arm=np.array([arm for arm, _ in cards], dtype=np.int64),
+        value=np.array([value for _, value in cards], dtype=np.float64),
+        weight=np.full(len(cards), CARD_ROWS),
+    )
+    return replace(known, reward=_joined(said, reward))
+
+
+def _joined(first: Rows, then: Rows) -> Rows:
+    return Rows(
+        z=np.concatenate([first.z, then.z]),
+        arm=np.concatenate([first.arm, then.arm]),
+        value=np.concatenate([first.value, then.value]),
+        weight=np.concatenate([first.weight, then.weight]),
+    )
+
 
 def _known(problem: Problem, basis: Basis, rows: LogRows, clock: int, watch: Watch) -> _Known:
     z = coordinates_of_rows(basis, rows.features)
-    age = np.array([problem.weight(int(seq), clock) for seq in rows.decision_seq])
+    age = np.array([problem.weight(max(int(seq), 0), clock) for seq in rows.decision_seq])
     amount = np.where(
         problem.prices.metered[rows.arm] > 0.0, np.maximum(rows.output_tokens, 1.0), rows.cost_usd
     )
@@ -365,12 +510,7 @@ def _known(problem: Problem, basis: Basis, rows: LogRows, clock: int, watch: Wat
 def _after(own: Rows, inherited: Rows, arm_count: int) -> Rows:
     of_arm = np.bincount(inherited.arm, weights=inherited.weight, minlength=arm_count)
     share = np.array([inherited_share(float(rows)) for rows in of_arm])
-    return Rows(
-        z=np.concatenate([inherited.z, own.z]),
-        arm=np.concatenate([inherited.arm, own.arm]),
-        value=np.concatenate([inherited.value, own.value]),
-        weight=np.concatenate([inherited.weight * share[inherited.arm], own.weight]),
-    )
+    return _joined(replace(inherited, weight=inherited.weight * share[inherited.arm]), own)
 
 
 def _raised(counts: FloatArray, arm: int, by: float) -> FloatArray:

@@ -2,7 +2,8 @@
 
 An arm that stays keeps everything it has, to the bit. A new version of a model starts from what
 is known of the one before, weakened so that its own feedback soon decides; any other newcomer
-starts from the prior. An arm that goes takes only its own rows with it.
+starts from the prior and its model card; from recorded outcomes at the next fit. An arm that goes
+takes only its own rows with it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from bandit_router.learning import (
     LearnedState,
     Problem,
     inherited_share,
+    with_cards,
     with_solved_price,
 )
 from bandit_router.policies.base import Policy
@@ -50,6 +52,7 @@ def with_arms(policy: Policy[Any], state: LearnedState, old: Problem, new: Probl
         rewards=np.where(stays, state.rewards[origin], 0.0),
         watch=alarms.carried(state.watch, np.where(stays, origin, -1)),
     )
+    carried = with_cards(new, policy, carried, np.flatnonzero(origin < 0))
     return with_solved_price(new, policy, carried)
 
 

@@ -23,6 +23,7 @@ from bandit_router.eligibility import check_known, check_serves, eligible_models
 from bandit_router.errors import ConfigError
 from bandit_router.exploration import greedily, no_exploration
 from bandit_router.learning import LearnedState, Problem, predict
+from bandit_router.outcome_prior import OutcomePrior, check_fits
 from bandit_router.policies import Policy, PolicyOptions, build_policy
 from bandit_router.policies.base import Beliefs
 from bandit_router.prices import estimate_input_tokens
@@ -51,11 +52,19 @@ class Serving:
     state: LearnedState
 
 
-def problem_of(config: RouterConfig, extractor: FeatureExtractor) -> Problem:
+def problem_of(
+    config: RouterConfig, extractor: FeatureExtractor, prior: OutcomePrior | None = None
+) -> Problem:
     """What the learner is told of the configuration. Every model is an arm; a last resort is
-    never eligible, but what it answers is learned from."""
+    never eligible, but what it answers is learned from.
+
+    prior: what ``policy.prior`` holds. Raises ConfigError where it does not fit.
+    """
+    arms = tuple(model.name for model in config.models)
+    if prior is not None:
+        check_fits(prior, arms, extractor.names, extractor.version, f"prior {config.policy.prior}")
     return Problem(
-        arms=tuple(model.name for model in config.models),
+        arms=arms,
         feature_names=extractor.names,
         feature_blocks=extractor.blocks,
         prices=Prices(
@@ -69,6 +78,8 @@ def problem_of(config: RouterConfig, extractor: FeatureExtractor) -> Problem:
         half_life_decisions=config.policy.half_life_decisions,
         extractor_version=extractor.version,
         predecessors=tuple(m.successor_of or "" for m in config.models),
+        tiers=tuple(model.tier for model in config.models),
+        prior=prior,
     )
 
 

@@ -80,6 +80,7 @@ def to_bytes(problem: Problem, policy: Policy[Any], state: LearnedState) -> byte
         "features": problem.feature_names,
         "extractor": problem.extractor_version,
         "metered": problem.prices.metered.tolist(),
+        "prior": prior_digest(problem),
         "coordinates": state.basis.names,
     }
     text = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
@@ -109,6 +110,20 @@ def from_bytes(problem: Problem, policy: Policy[Any], payload: bytes) -> Learned
         if made_for is problem:
             return state
         return with_arms(policy, state, made_for, problem)
+    except DAMAGE as error:
+        raise SnapshotError(f"the snapshot cannot be read: {error}") from error
+
+
+def prior_digest(problem: Problem) -> str:
+    """Which prior is configured, "" for none."""
+    return "" if problem.prior is None else problem.prior.digest
+
+
+def prior_of(payload: bytes) -> str:
+    """The digest of the prior that a readable archive was learned under, "" for none."""
+    try:
+        with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
+            return str(json.loads(archive["meta"].tobytes()).get("prior", ""))
     except DAMAGE as error:
         raise SnapshotError(f"the snapshot cannot be read: {error}") from error
 

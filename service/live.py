@@ -116,6 +116,8 @@ def changed_sections(old: RouterConfig, new: RouterConfig) -> tuple[str, ...]:
     fixed = [name for name in changed if name not in LIVE_SECTIONS]
     if old.policy.name != new.policy.name:
         fixed.append("policy.name")
+    if old.policy.prior != new.policy.prior:
+        fixed.append("policy.prior")
     if settings_of(old.fallback) != settings_of(new.fallback):
         fixed.append("what [fallback] says of breakers")
     if fixed:

@@ -26,6 +26,7 @@ from bandit_router.learner import Learner
 from bandit_router.learning import Problem
 from bandit_router.overlay import Overlay
 from bandit_router.policies import Policy
+from bandit_router.prior_file import read_prior
 from bandit_router.protocols import Clock, Provider
 from bandit_router.providers.registry import build_providers, close_providers
 from bandit_router.providers.replayed import FaultPlan
@@ -119,7 +120,9 @@ class Runtime:
         self.served_at_s = clock.monotonic_s()
         self.extractor = build_extractor(config.features)
         self.policy = policy_of(config)
-        self.problem = problem_of(config, self.extractor)
+        # Read once: a reload keeps it, since another prior is another past.
+        self._prior = read_prior(config.policy.prior) if config.policy.prior else None
+        self.problem = self._problem_of(config)
         self.models = {model.name: model for model in config.models}
         self.breakers = Breakers(self.models, settings_of(config.fallback), clock)
         self.cache = ResponseCache(config, clock)
@@ -307,14 +310,18 @@ class Runtime:
                 self.served_at_s = self.clock.monotonic_s()
             self.router.serving = serving
 
+    def _problem_of(self, config: RouterConfig) -> Problem:
+        return problem_of(config, self.extractor, self._prior)
+
     def check_fits(self, config: RouterConfig) -> None:
         """Raise ConfigError where this configuration could not be taken up."""
         policy_of(config)
+        self._problem_of(config)
         self._build(config.models)
 
     async def _take_up(self, config: RouterConfig, overlay: Overlay) -> None:
         """Swap in what a configuration makes. Raises ConfigError, and then nothing has moved."""
-        policy, problem = policy_of(config), problem_of(config, self.extractor)
+        policy, problem = policy_of(config), self._problem_of(config)
         old_models, old_providers = dict(self.models), self._providers
         kept = {
             model.name: old_providers[model.name]
@@ -354,7 +361,7 @@ class Runtime:
     ) -> None:
         self.config = config
         self.policy = policy or policy_of(config)
-        self.problem = problem or problem_of(config, self.extractor)
+        self.problem = problem or self._problem_of(config)
         # In place: breakers and sessions look into this very dictionary.
         self.models.clear()
         self.models.update({model.name: model for model in config.models})

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from bandit_router.prior_file import read_prior
 from simulations.logs.files import Kind, expect
 from simulations.matrix import read_matrix
 from simulations.progress import stages
@@ -32,6 +33,7 @@ def simulate_command(
     jobs: int | None,
     html_path: Path | None = None,
     images_folder: Path | None = None,
+    prior_path: Path | None = None,
 ) -> None:
     """Run the study, print its table and write its JSON. Raises RouterError with the remedy."""
     expect(data, Kind.MATRIX)
@@ -46,6 +48,7 @@ def simulate_command(
             score_split=score_split,
             text=feature_set,
             metadata=metadata,
+            prior=read_prior(prior_path) if prior_path else None,
             on_prompt=on_step,
         )
         on_stage("replaying seeds", seeds)

@@ -274,6 +274,49 @@ def gate(
         raise typer.Exit(EXIT_FAILED_GATE)
 
 
+@offline.command(name="fit-prior")
+def fit_prior(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="An outcome matrix.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="prior.json, say.")],
+    split: Annotated[str | None, typer.Option(help="Use this split's prompts only.")] = None,
+    calibration_split: Annotated[
+        str | None,
+        typer.Option(help="Hold this split out, instead of the last quarter of the prompts."),
+    ] = None,
+    effective_rows: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="What it counts for, instead of what held-out prompts say."),
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="Only these models, in this order.")
+    ] = None,
+    feature_set: FeatureSetOption = "hashed",
+    metadata: MetadataOption = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", metavar="FILE", help="Features of this router instead."),
+    ] = None,
+) -> None:
+    """Make a prior for `[policy] prior` and `simulate --prior` from recorded outcomes.
+
+    How many rows of feedback it counts for is chosen by how well it predicts held-out outcomes.
+    Prompts are in the file as features only.
+    """
+    from simulations.fit_prior_command import fit_prior_command
+
+    fit_prior_command(
+        data,
+        out,
+        split=split,
+        calibration_split=calibration_split,
+        effective_rows=effective_rows,
+        models=_listed(models),
+        feature_set=feature_set,
+        metadata=_listed(metadata),
+        config_path=config,
+    )
+
+
 @offline.command(name="what-if")
 def what_if(
     data: Annotated[

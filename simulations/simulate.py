@@ -14,6 +14,7 @@ from bandit_router.effort import Prices
 from bandit_router.errors import DataError
 from bandit_router.features import build_extractor
 from bandit_router.learning import Problem
+from bandit_router.outcome_prior import OutcomePrior, check_fits
 from bandit_router.policies import Policy, PolicyOptions, build_policy
 from bandit_router.protocols import FeatureExtractor
 from bandit_router.types import FloatArray, IntArray, RoutingRequest
@@ -142,12 +143,14 @@ def make_study(
     text: str,
     metadata: Sequence[str],
     exploration: ExplorationConfig | None = None,
+    prior: OutcomePrior | None = None,
     on_prompt: Callable[[], None] = lambda: None,
 ) -> Study:
     """Check what was asked against the matrix, and extract features once for all seeds.
 
-    metadata: columns of the matrix that become features (``category``). on_prompt is called
-    after each prompt. Raises DataError or ConfigError with the remedy.
+    metadata: columns of the matrix that become features (``category``). prior: what is believed
+    before the first request. on_prompt is called after each prompt. Raises DataError or ConfigError
+    with the remedy.
     """
     unknown = [name for name in metadata if name != "category"]
     if unknown:
@@ -165,6 +168,8 @@ def make_study(
     warmup, score = split_rows(matrix, warmup_split, score_split)
     # A policy of an unknown name is told before minutes of feature extraction.
     named_policy(policy, matrix.models)
+    if prior is not None:
+        check_fits(prior, matrix.models, extractor.names, extractor.version, "the prior")
     zeros = np.zeros(len(matrix.models))
     return Study(
         matrix=matrix,
@@ -178,6 +183,7 @@ def make_study(
             prices=Prices(input_usd=zeros, output_usd=zeros, second_usd=zeros),
             routable=np.ones(len(matrix.models), dtype=np.bool_),
             budget_usd=budget_usd,
+            prior=prior,
         ),
         policy_name=policy,
         exploration=exploration or ExplorationConfig(),

@@ -129,3 +129,26 @@ def test_a_budget_without_costs_is_refused(
 def test_a_missing_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert simulate(tmp_path / "none.parquet") != 0
     assert "no such file" in capsys.readouterr().err
+
+
+def test_a_prior_is_fitted_written_and_started_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, prior = data_file(tmp_path), tmp_path / "prior.json"
+    features = ("--feature-set", "none", "--metadata", "category")
+    assert run(["fit-prior", str(data), "--out", str(prior), "--split", "val", *features]) == 0
+    shown = capsys.readouterr().out
+    assert "10 held-out outcomes" in shown
+    assert "count as 10 rows of feedback" in shown
+    assert "Write a Python" not in prior.read_text()
+
+    def reward(*more: str) -> float:
+        out = tmp_path / "out.json"
+        part = ("--score-split", "test", "--seeds", "2", "--jobs", "1", "--json", str(out))
+        assert simulate(data, *part, *features, *more) == 0
+        return float(json.loads(out.read_text())["reward"]["mean"])
+
+    assert reward("--prior", str(prior)) > reward() + 0.01
+    capsys.readouterr()
+    assert simulate(data, "--prior", prior, "--feature-set", "none", "--seeds", 1) == 2
+    assert "they are now" in capsys.readouterr().err

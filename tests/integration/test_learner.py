@@ -310,6 +310,39 @@ async def test_a_damaged_snapshot_is_replaced_by_a_fit_from_the_log(
 
 
 @pytest.mark.asyncio
+async def test_a_leader_with_another_prior_fits_anew_and_a_replica_serves_on_till_then(
+    traffic: Traffic, store: PostgresLearnerStore
+) -> None:
+    await traffic.requests(6)
+    await learner(store).take_over()
+    size = len(PROBLEM.feature_names)
+    rng = np.random.default_rng(0)
+    unknown = np.full((40, 3), np.nan)
+    prior = OutcomePrior(
+        models=PROBLEM.arms,
+        extractor_version="stats-1",
+        features=rng.normal(size=(40, size)),
+        input_tokens=np.full(40, 20.0),
+        reward=rng.uniform(0.8, 0.9, (40, 3)),
+        cost_usd=unknown,
+        latency_s=unknown,
+        output_tokens=unknown,
+        effective_rows=10.0,
+        digest="another",
+    )
+    learning = learner(store, replace(PROBLEM, prior=prior))
+    served = await learning.load()
+    assert served.version == 1
+    assert [arm.sums.weight for arm in served.state.policy.arms] == pytest.approx([2.0] * 3)
+    taken = await learning.take_over()
+    assert taken.version == 2
+    assert [arm.sums.weight for arm in taken.state.policy.arms] == pytest.approx([12.0] * 3)
+    again = learner(store, replace(PROBLEM, prior=prior))
+    assert (await again.take_over()).version == 2
+    assert in_bytes(again.serving.state) == in_bytes(taken.state)
+
+
+@pytest.mark.asyncio
 async def test_two_leaders_cannot_both_write_and_the_loser_takes_up_the_winners(
     traffic: Traffic, store: PostgresLearnerStore
 ) -> None:
