@@ -20,6 +20,7 @@ from bandit_router.config import LearnerConfig
 from bandit_router.errors import SnapshotError
 from bandit_router.learner import FIRST_REFIT_REWARDS, START, Learner, log_rows
 from bandit_router.learning import LearnedState, Problem, fold, init_state, refit
+from bandit_router.outcome_prior import OutcomePrior
 from bandit_router.protocols import SnapshotRecord
 from bandit_router.store.decision_log import PostgresDecisionLog
 from bandit_router.store.feedback_store import PostgresFeedbackStore
