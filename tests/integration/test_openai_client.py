@@ -1,6 +1,6 @@
 """The official client cannot tell the router from the upstream behind it.
 
-The table is kept in artefacts/openai-client-equality.md; BANDIT_ROUTER_WRITE_ARTEFACTS=1 writes
+The table is kept in docs/openai-client-equality.md; BANDIT_ROUTER_WRITE_ARTEFACTS=1 writes
 it anew.
 """
 
@@ -26,7 +26,7 @@ from bandit_router.config import Capability, ServerConfig
 from bandit_router.types import GENERATING, Operation
 
 pytestmark = pytest.mark.asyncio
-TABLE = Path(__file__).parents[2] / "artefacts" / "openai-client-equality.md"
+TABLE = Path(__file__).parents[2] / "docs" / "openai-client-equality.md"
 LEAST_CASES = 40
 
 

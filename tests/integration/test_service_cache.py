@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -110,7 +109,7 @@ async def test_whatever_shapes_the_answer_parts_the_requests(store_url: str) -> 
         # Neither the order of the fields nor who the conversation is with makes another request.
         turned = dict(reversed([*ASK.items(), *WISHED.items()]))
         got = await service.client.post(
-            "/v1/chat/completions", content=json.dumps(turned), headers={"x-session-id": "s"}
+            "/v1/chat/completions", json=turned, headers={"x-session-id": "s"}
         )
         assert got.headers["x-router-cache"] == "hit"
 
