@@ -10,13 +10,21 @@ from typing import Any
 import openai
 import pytest
 from chain_setup import fallback, http_model
-from misbehaving import ANSWER, answer, failing_stream, hang_up, misbehaving, refuse, refused_url
 from service_process import ASK, Served, router_config, served
 from sqlalchemy import text
 from test_service_keys import LOCKED, bearer
 
 from bandit_router.config_steering import CacheConfig
 from bandit_router.store.api_keys import ApiKeys, Scope
+from simulations.faults.misbehaving import (
+    ANSWER,
+    answer,
+    failing_stream,
+    hang_up,
+    misbehaving,
+    refuse,
+    refused_url,
+)
 
 pytestmark = pytest.mark.asyncio
 # A failure that only a busy machine made would not be kept.
