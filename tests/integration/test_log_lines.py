@@ -9,11 +9,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from misbehaving import Exchange, answer, misbehaving
 from service_process import ASK, service_process
 
 from bandit_router.errors import ConfigError
 from service.log_lines import TextLines, current_request, set_up_logging
+from simulations.faults.misbehaving import Exchange, answer, misbehaving
 
 KEY = "sk-upstreams0secret0key"
 CALLERS = "br-callers0secret0key0"
