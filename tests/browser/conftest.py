@@ -23,9 +23,10 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all pages of a process; each test opens its own context."""
+    """One browser for all pages of a file; each test opens its own context. Not of a process: the
+    driver keeps an event loop running, beside which no other file could run one."""
     executable = shutil.which("chromium") or shutil.which("chromium-browser")
     if executable is None:
         # CI installs one; on a developer's machine without it the rest of the suite still counts.
