@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bandit_router import alarms, effort, pacing
+from bandit_router import alarms, effort, heads, pacing
 from bandit_router.alarms import Cut, Watch
 from bandit_router.basis import (
     Basis,
@@ -21,9 +21,12 @@ from bandit_router.basis import (
     fit_basis,
 )
 from bandit_router.effort import EffortState, Prices
+from bandit_router.evidence import log_evidence
 from bandit_router.outcome_prior import OutcomePrior
 from bandit_router.pacing import PacerState
+from bandit_router.policies import linear
 from bandit_router.policies.base import Beliefs, Evidence, Policy, Rows
+from bandit_router.posterior import Prior, Sums
 from bandit_router.protocols import FeatureBlock
 from bandit_router.types import (
     BoolArray,
@@ -386,7 +389,8 @@ def refit(
         )
     if problem.prior is not None:
         told = _prior_known(problem, basis, problem.prior, clock, state.watch)
-        known = known.preceded_by(told)
+        if _borne_out(told.reward, known.reward, basis, len(problem.arms)):
+            known = known.preceded_by(told)
     known = _with_card_rows(problem, known)
     count = len(problem.arms)
     pulls = np.bincount(rows.arm[np.isfinite(rows.cost_usd)], minlength=count)
@@ -456,6 +460,34 @@ def _prior_known(
         return replace(of, weight=of.weight * of_arm[of.arm])
 
     return _Known(weighed(known.reward), weighed(known.log_amount), weighed(known.log_latency))
+
+
+def _borne_out(told: Rows, own: Rows, basis: Basis, arm_count: int) -> bool:
+    """Whether the log's rewards are likelier after a prior's rows than without them.
+
+    Asked of all models at once: one of which a prior was far off speaks for those it keeps from
+    being tried. log p(own | told) = log p(told, own) − log p(told).
+    """
+    if not own.value.size or not told.value.size:
+        return True
+    cold = linear.cold_prior(basis.dimension)
+
+    def sums(rows: Rows) -> list[Sums]:
+        return heads.sums_by_arm(rows.z, rows.arm, rows.value, rows.weight, arm_count)
+
+    def fitted(of: list[Sums]) -> tuple[Prior, ...]:
+        return heads.refitted(
+            of,
+            basis.groups,
+            cold,
+            bias_sd=linear.COLD_BIAS_SD,
+            least_noise=linear.LEAST_NOISE,
+        ).priors.arms
+
+    alone, before, both = sums(own), sums(told), sums(_joined(told, own))
+    after = fitted(both)
+    with_prior = sum(map(log_evidence, both, after)) - sum(map(log_evidence, before, after))
+    return with_prior >= sum(map(log_evidence, alone, fitted(alone)))
 
 
 def _with_card_rows(problem: Problem, known: _Known) -> _Known:

@@ -324,7 +324,7 @@ async def test_a_leader_with_another_prior_fits_anew_and_a_replica_serves_on_til
         extractor_version="stats-1",
         features=rng.normal(size=(40, size)),
         input_tokens=np.full(40, 20.0),
-        reward=rng.uniform(0.8, 0.9, (40, 3)),
+        reward=rng.uniform(0.0, 1.0, (40, 3)),
         cost_usd=unknown,
         latency_s=unknown,
         output_tokens=unknown,

@@ -22,6 +22,8 @@ from bandit_router.types import FloatArray, Tier
 from tests.core_samples import ARMS, folded, make_policy, make_problem, make_row, make_rows
 
 POLICY = make_policy()
+# What make_rows is about.
+TRUE_MEANS = np.array([0.5, 0.6, 0.7])
 MEANS = np.array([0.3, 0.5, 0.8])
 
 
@@ -67,7 +69,7 @@ def test_a_prior_of_no_rows_is_a_cold_start() -> None:
 
 
 def test_a_refit_counts_the_prior_as_the_fold_does() -> None:
-    problem = make_problem(prior=make_prior(10.0))
+    problem = make_problem(prior=make_prior(10.0, TRUE_MEANS))
     rows = make_rows(problem, 60)
     told = folded(problem, POLICY, rows)
     fitted = refit(problem, POLICY, init_state(problem, POLICY), log_rows(problem, rows))
@@ -79,8 +81,15 @@ def test_a_refit_counts_the_prior_as_the_fold_does() -> None:
     assert once_more.policy.means.tobytes() == fitted.policy.means.tobytes()
 
 
+def test_a_refit_leaves_out_a_prior_that_the_log_speaks_against() -> None:
+    problem = make_problem(prior=make_prior(10.0, 1.0 - TRUE_MEANS))
+    rows = log_rows(problem, make_rows(problem, 60))
+    fitted = refit(problem, POLICY, init_state(problem, POLICY), rows)
+    assert [arm.sums.weight for arm in fitted.policy.arms] == pytest.approx([20.0] * 3)
+
+
 def test_forgetting_fades_a_prior_alike_in_fold_and_refit() -> None:
-    problem = make_problem(prior=make_prior(10.0), half_life_decisions=100.0)
+    problem = make_problem(prior=make_prior(10.0, TRUE_MEANS), half_life_decisions=100.0)
     rows = make_rows(problem, 257)
     told = folded(problem, POLICY, rows)
     fitted = refit(problem, POLICY, told, log_rows(problem, rows))
