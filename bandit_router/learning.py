@@ -50,6 +50,9 @@ INHERITED_ROWS = 30.0
 # A model card is worth two rows of reward: so much above or below what all models earn.
 CARD_ROWS = 2.0
 CARD_REWARD = {Tier.SMALL: -0.1, Tier.MEDIUM: 0.0, Tier.LARGE: 0.1}
+# A prior is left out where the odds against it are a thousand to one; noise and scales are fitted
+# to the log's rows alone on the one side, which by itself makes those somewhat likelier.
+PRIOR_LOG_ODDS = float(np.log(1e3))
 # A prior's rows are as old as the first decision and come before it.
 BEFORE_ALL = -1
 
@@ -463,7 +466,7 @@ def _prior_known(
 
 
 def _borne_out(told: Rows, own: Rows, basis: Basis, arm_count: int) -> bool:
-    """Whether the log's rewards are likelier after a prior's rows than without them.
+    """Whether the log's rewards are about as likely after a prior's rows as without them.
 
     Asked of all models at once: one of which a prior was far off speaks for those it keeps from
     being tried. log p(own | told) = log p(told, own) − log p(told).
@@ -487,7 +490,8 @@ def _borne_out(told: Rows, own: Rows, basis: Basis, arm_count: int) -> bool:
     alone, before, both = sums(own), sums(told), sums(_joined(told, own))
     after = fitted(both)
     with_prior = sum(map(log_evidence, both, after)) - sum(map(log_evidence, before, after))
-    return with_prior >= sum(map(log_evidence, alone, fitted(alone)))
+    without = sum(map(log_evidence, alone, fitted(alone)))
+    return bool(with_prior + PRIOR_LOG_ODDS >= without)
 
 
 def _with_card_rows(problem: Problem, known: _Known) -> _Known:

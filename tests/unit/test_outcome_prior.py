@@ -27,11 +27,13 @@ TRUE_MEANS = np.array([0.5, 0.6, 0.7])
 MEANS = np.array([0.3, 0.5, 0.8])
 
 
-def make_prior(effective_rows: float = 30.0, means: FloatArray = MEANS) -> OutcomePrior:
+def make_prior(
+    effective_rows: float = 30.0, means: FloatArray = MEANS, slope: float = 0.1
+) -> OutcomePrior:
     rng = np.random.default_rng(1)
     count, arms = 120, len(ARMS)
     features = rng.normal(size=(count, 4))
-    rewards = means + 0.1 * features[:, :1] + rng.normal(0.0, 0.05, (count, arms))
+    rewards = means + slope * features[:, :1] + rng.normal(0.0, 0.05, (count, arms))
     return OutcomePrior(
         models=ARMS,
         extractor_version="surface-1",
@@ -69,7 +71,7 @@ def test_a_prior_of_no_rows_is_a_cold_start() -> None:
 
 
 def test_a_refit_counts_the_prior_as_the_fold_does() -> None:
-    problem = make_problem(prior=make_prior(10.0, TRUE_MEANS))
+    problem = make_problem(prior=make_prior(10.0, TRUE_MEANS, slope=0.0))
     rows = make_rows(problem, 60)
     told = folded(problem, POLICY, rows)
     fitted = refit(problem, POLICY, init_state(problem, POLICY), log_rows(problem, rows))
@@ -89,7 +91,7 @@ def test_a_refit_leaves_out_a_prior_that_the_log_speaks_against() -> None:
 
 
 def test_forgetting_fades_a_prior_alike_in_fold_and_refit() -> None:
-    problem = make_problem(prior=make_prior(10.0, TRUE_MEANS), half_life_decisions=100.0)
+    problem = make_problem(prior=make_prior(10.0, TRUE_MEANS, slope=0.0), half_life_decisions=100.0)
     rows = make_rows(problem, 257)
     told = folded(problem, POLICY, rows)
     fitted = refit(problem, POLICY, told, log_rows(problem, rows))
