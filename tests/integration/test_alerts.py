@@ -28,8 +28,12 @@ SECRET = "of the webhook"
 
 @asynccontextmanager
 async def alerting(service: Served) -> AsyncIterator[None]:
-    """Quick alerts beside those of the service itself, whose turns are seconds apart."""
+    """Quick alerts in place of the service's own, whose turns are seconds apart and could fall
+    between two of these."""
     runtime = service.runtime
+    for own in asyncio.all_tasks():
+        if own.get_name() == "alerts":
+            own.cancel()
     runtime.settings = replace(runtime.settings, environ={"HOOK_SECRET": SECRET})
     quick = Alerts(runtime, AlarmBoard(runtime), every_s=0.05, waits_s=(0.01, 0.01, 0.01))
     task = asyncio.create_task(quick.run())

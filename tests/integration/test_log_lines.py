@@ -59,7 +59,11 @@ async def test_json_lines_carry_ids_and_neither_keys_nor_prompts(open_folder: Pa
                 assert got.status_code == 200
                 failed = await client.post("/v1/chat/completions", json={**ask, "model": "bad"})
                 assert failed.status_code >= 400
-                await client.post("/v1/chat/completions", content=f'{{"x": "{PROMPT}')
+                await client.post(
+                    "/v1/chat/completions",
+                    content=f'{{"x": "{PROMPT}',
+                    headers={"content-type": "application/json"},
+                )
                 await client.get(f"/nothing/{CALLERS}")
             service.stop()
             log = service.log
