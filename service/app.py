@@ -25,6 +25,7 @@ from service.feedback import feedback_routes
 from service.health import health_routes
 from service.metrics_door import metrics_routes
 from service.models import model_routes
+from service.openapi import describe
 from service.outcomes import outcome_routes
 from service.request_ids import RequestIds
 from service.route import RouteDoor
@@ -81,6 +82,7 @@ def create_app(runtime: Runtime) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_parameters)
     app.add_exception_handler(ClientGone, _on_client_gone)
+    describe(app)
     return app
 
 

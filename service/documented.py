@@ -6,8 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+SHARED = "#/components/schemas/{model}"
+
 
 def body_of(model: type[BaseModel]) -> dict[str, Any]:
-    """``openapi_extra`` of a door whose body is this model."""
-    schema = model.model_json_schema()
+    """``openapi_extra`` of a door whose body is this model; ``describe`` moves its ``$defs``."""
+    schema = model.model_json_schema(ref_template=SHARED)
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -55,12 +55,16 @@ def listen(server: ServerConfig) -> socket.socket:
     """The bound socket; port 0 takes a free one. Raises ConfigError where it cannot be had."""
     try:
         family = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((server.host, server.port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((server.host, server.port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise ConfigError(
             f"cannot listen on {server.host}:{server.port}: {error.strerror or error}; stop "
             "whatever listens there, or choose another --port (0 takes a free one)"
         ) from error
+    # Every connection inherits it; asyncio's own loop would let an answer's body wait 40 ms for
+    # the acknowledgement of its head.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 async def _serve(config: RouterConfig, config_path: Path, listener: socket.socket) -> None:

@@ -181,7 +181,7 @@ class DecisionList:
         look_at = LOOKED_AT if asked.looks_beyond else limit
         values |= more | {"before": before or LAST_ID, "limit": limit, "look_at": look_at}
         values |= {
-            name: id_lower_bound(moment + slack)
+            name: id_lower_bound(moment, slack)
             for name, moment, slack in (
                 ("low", asked.since, -ID_SLACK),
                 ("high", asked.until, ID_SLACK),

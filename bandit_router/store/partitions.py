@@ -14,12 +14,18 @@ DEFAULT_PARTITION = "decisions_default"
 PARTITION_PREFIX = "decisions_p"
 # How far an id may lie from its created_at: made a little before, or by another clock.
 ID_SLACK = timedelta(hours=1)
+NO_SLACK = timedelta(0)
+MOST_MILLISECONDS = 2**48 - 1
 PARTITION_LOCK = 0x62616E64_70617274  # "bandpart"
 
 
-def id_lower_bound(moment: datetime) -> UUID:
-    """The smallest UUIDv7 of a moment: its first 48 bits are Unix milliseconds (RFC 9562)."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
+def id_lower_bound(moment: datetime, slack: timedelta = NO_SLACK) -> UUID:
+    """The smallest UUIDv7 of a moment: its first 48 bits are Unix milliseconds (RFC 9562).
+
+    slack is added; before 1970 and beyond the calendar the nearest id there is.
+    """
+    milliseconds = int((moment.timestamp() + slack.total_seconds()) * 1000)
+    return UUID(int=min(max(milliseconds, 0), MOST_MILLISECONDS) << 80)
 
 
 def partition_name(day: date) -> str:

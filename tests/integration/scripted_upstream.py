@@ -138,6 +138,7 @@ async def scripted_upstream() -> AsyncIterator[tuple[str, ScriptedUpstream]]:
     """The server on a loopback socket; yields its base URL and itself."""
     upstream = ScriptedUpstream()
     listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     server = uvicorn.Server(
         uvicorn.Config(upstream.app, lifespan="off", log_config=None, access_log=False)
     )
