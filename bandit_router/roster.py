@@ -14,13 +14,8 @@ from typing import Any
 import numpy as np
 
 from bandit_router import alarms, effort
-from bandit_router.learning import (
-    LearnedState,
-    Problem,
-    inherited_share,
-    with_cards,
-    with_solved_price,
-)
+from bandit_router.known_rows import inherited_share
+from bandit_router.learning import LearnedState, Problem, with_cards, with_solved_price
 from bandit_router.policies.base import Policy
 from bandit_router.types import BoolArray, FloatArray, IntArray
 

@@ -11,15 +11,9 @@ from core_samples import folded, make_policy, make_problem, make_rows, policy_na
 from bandit_router import snapshot
 from bandit_router.config import ExplorationConfig
 from bandit_router.effort import Prices
+from bandit_router.known_rows import INHERITED_ROWS, INHERITED_SHARE
 from bandit_router.learner import log_rows
-from bandit_router.learning import (
-    INHERITED_ROWS,
-    INHERITED_SHARE,
-    LearnedState,
-    Problem,
-    init_state,
-    refit,
-)
+from bandit_router.learning import LearnedState, Problem, init_state, refit
 from bandit_router.roster import with_arms
 from bandit_router.selection import select
 

@@ -1,0 +1,57 @@
+"""Settle the alarms' bets on each row, and let an alarm shorten its arm's memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bandit_router import alarms, effort
+from bandit_router.alarms import Cut
+from bandit_router.learned_state import COST, QUALITY, LearnedState, Problem
+from bandit_router.policies.base import Policy
+from bandit_router.types import FloatArray, Observation
+
+
+def watched(
+    problem: Problem,
+    policy: Policy[Any],
+    state: LearnedState,
+    row: Observation,
+    arm: int,
+    z: FloatArray,
+) -> LearnedState:
+    """The state after the bets on a row are settled; an alarm makes the arm's earlier rows
+    count little, and while the arm is watched its memory stays short."""
+    paid, watch = state.pacer.paid, state.watch
+    if row.reward is not None and row.previous_reward is None:
+        beliefs = policy.beliefs(state.policy, z)
+        mean, sd = float(beliefs.mean[arm]), float(beliefs.sd[arm])
+        watch = alarms.after_quality(watch, arm, row.reward, mean, sd, paid)
+    amount = effort.observed_amount(problem.prices, arm, row.output_tokens, row.cost_usd)
+    if amount is not None:
+        off, sd, noise_sd = effort.surprise(state.effort, arm, z, amount)
+        watch = alarms.after_cost(watch, arm, off, sd, noise_sd, paid)
+    state = replace(state, watch=watch)
+    for kind in (QUALITY, COST):
+        share = alarms.forgetting(watch, arm, kind, paid)
+        if share < 1.0:
+            cut = Cut(int(watch.latest[arm]), share)
+            state = _cut(problem, policy, state, kind, arm, cut)
+    return replace(state, watch=alarms.counted(state.watch, row, arm))
+
+
+def _cut(
+    problem: Problem, policy: Policy[Any], state: LearnedState, kind: int, arm: int, cut: Cut
+) -> LearnedState:
+    """The state in which the arm's rows up to the cut count by its share."""
+    count = len(problem.arms)
+    every, shares = np.arange(count), np.ones(count)
+    shares[arm] = cut.share
+    state = replace(state, watch=alarms.with_cut(state.watch, kind, arm, cut))
+    if kind == QUALITY:
+        return replace(state, policy=policy.carried(state.policy, every, shares))
+    alike = np.ones(count, dtype=np.bool_)
+    carried = effort.carried(state.effort, every, shares, state.effort.typical, alike)
+    return replace(state, effort=carried)
