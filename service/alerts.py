@@ -1,4 +1,8 @@
-"""Telling others of alarms: webhooks, signed, tried again, and never in anybody's way."""
+"""Telling others of alarms: webhooks, signed, tried again, and never in anybody's way.
+
+Of the replicas that see an alarm, the one that made its row in Postgres tells of it. Should that
+one die before its webhook was taken, nobody tells again: the alarm still stands at /admin/alarms.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ import orjson
 
 from bandit_router.config import AlarmKind, AlertConfig
 from bandit_router.errors import RouterError
+from bandit_router.store.standing_alarms import StandingAlarm, StandingAlarms
 from service.alarms import Alarm, AlarmBoard
 
 if TYPE_CHECKING:  # the runtime itself starts what stands here
@@ -21,6 +26,8 @@ if TYPE_CHECKING:  # the runtime itself starts what stands here
 
 EVERY_S = 2.0
 TIMEOUT_S = 10.0
+# An alarm that no replica has seen for so many looks is over.
+LOOKS_OF_PATIENCE = 3.0
 WAITS_S = (1.0, 4.0, 15.0, 60.0)
 # More than this under way means that a receiver is away for long: the newest are dropped.
 MOST_UNDER_WAY = 200
@@ -61,25 +68,37 @@ class Alerts:
 
     async def _turn(self, client: httpx.AsyncClient) -> None:
         found = {(alarm.kind, alarm.subject): alarm for alarm in await self._board.look()}
-        before, self._standing = self._standing, found
-        now = self._runtime.clock.now()
         for key, alarm in found.items():
-            if key not in before:
+            if key not in self._standing:
                 log.warning("alarm: %s %s: %s", alarm.kind, alarm.subject, alarm.evidence)
-                self._tell(client, "raised", alarm, now)
-        for key, alarm in before.items():
-            if key not in found:
-                log.info("alarm over: %s %s", alarm.kind, alarm.subject)
-                self._tell(client, "cleared", alarm, now)
+        for key in self._standing.keys() - found.keys():
+            log.info("alarm over: %s %s", *key)
+        self._standing = found
+        turn = await StandingAlarms(self._runtime.engine).see(
+            [(alarm.kind.value, alarm.subject, alarm.evidence) for alarm in found.values()],
+            LOOKS_OF_PATIENCE * self._every_s,
+        )
+        now = self._runtime.clock.now()
+        for event, alarms in (("raised", turn.raised), ("cleared", turn.ended)):
+            for standing in alarms:
+                self._tell(client, event, standing, now)
 
-    def _tell(self, client: httpx.AsyncClient, event: str, alarm: Alarm, now: datetime) -> None:
+    def _tell(
+        self, client: httpx.AsyncClient, event: str, alarm: StandingAlarm, now: datetime
+    ) -> None:
         for target in self._runtime.config.alerts:
             if target.kinds and alarm.kind not in target.kinds:
                 continue
             if len(self._posts) >= MOST_UNDER_WAY:
                 log.error("an alert is dropped: %d are under way already", MOST_UNDER_WAY)
                 return
-            body = orjson.dumps({"event": event, "at": now, "alarm": alarm})
+            shown = {
+                "kind": alarm.kind,
+                "subject": alarm.subject,
+                "since": alarm.raised_at,
+                "evidence": alarm.evidence,
+            }
+            body = orjson.dumps({"event": event, "at": now, "alarm": shown})
             post = asyncio.create_task(self._post(client, target, body, now), name="alert")
             self._posts.add(post)
             post.add_done_callback(self._posts.discard)

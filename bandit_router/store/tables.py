@@ -307,3 +307,15 @@ learning_exclusions = Table(
     Column("created_at", TIMESTAMP, nullable=False, server_default=NOW),
     Column("lifted_at", TIMESTAMP),
 )
+
+# What any replica sees wrong now; who makes the row tells of it, and so does who removes it.
+standing_alarms = Table(
+    "standing_alarms",
+    metadata,
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("evidence", Text, nullable=False),
+    Column("raised_at", TIMESTAMP, nullable=False, server_default=NOW),
+    Column("seen_at", TIMESTAMP, nullable=False, server_default=text("clock_timestamp()")),
+    PrimaryKeyConstraint("kind", "subject"),
+)

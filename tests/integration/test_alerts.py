@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -15,8 +16,11 @@ import orjson
 import pytest
 from chain_setup import http_model
 from service_process import Served, eventually, router_config, served
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from bandit_router.alarms import Change
 from bandit_router.config import AlarmKind, AlertConfig, FeaturesConfig, PolicyConfig
+from bandit_router.store.standing_alarms import StandingAlarms
 from service import alarms
 from service.alarms import AlarmBoard
 from service.alerts import Alerts
@@ -24,6 +28,7 @@ from simulations.faults.misbehaving import Exchange, answer, misbehaving
 
 FEATURES = {"features": FeaturesConfig(text="none", metadata=("task",))}
 SECRET = "of the webhook"
+Heard = list[tuple[str, dict[str, Any]]]
 
 
 @asynccontextmanager
@@ -35,7 +40,7 @@ async def alerting(service: Served) -> AsyncIterator[None]:
         if own.get_name() == "alerts":
             own.cancel()
     runtime.settings = replace(runtime.settings, environ={"HOOK_SECRET": SECRET})
-    quick = Alerts(runtime, AlarmBoard(runtime), every_s=0.05, waits_s=(0.01, 0.01, 0.01))
+    quick = Alerts(runtime, AlarmBoard(runtime), every_s=0.1, waits_s=(0.01, 0.01, 0.01))
     task = asyncio.create_task(quick.run())
     try:
         yield
@@ -131,3 +136,91 @@ async def test_debt_stalls_and_refused_changes_are_alarms(
                 return [alarm.kind for alarm in await board.look()] == ["learner"]
 
             await eventually(stalled)
+
+
+@asynccontextmanager
+async def two_replicas_that_tell(store_url: str) -> AsyncIterator[tuple[Served, Served, Heard]]:
+    """Two services on one database, with one webhook, and what it hears."""
+    heard: Heard = []
+
+    async def listening(exchange: Exchange) -> None:
+        heard.append((exchange.body["event"], exchange.body["alarm"]))
+        await exchange.head(204, {})
+
+    async with misbehaving(answer) as upstream, misbehaving(listening) as hook:
+        models = (http_model("small", upstream.base_url), http_model("large", upstream.base_url))
+        policy = PolicyConfig(budget_usd_per_request=1e-3)
+        config = router_config(
+            store_url, *models, policy=policy, alerts=(AlertConfig(url=hook.base_url),), **FEATURES
+        )
+        async with (
+            served(config) as one,
+            served(config) as other,
+            alerting(one),
+            alerting(other),
+        ):
+            yield one, other, heard
+
+
+@pytest.mark.asyncio
+async def test_what_every_replica_sees_is_told_once_and_so_is_its_end(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two_replicas_that_tell(store_url) as (one, other, heard):
+
+        async def told(event: str, kinds: set[str]) -> None:
+            async def all_of_them() -> bool:
+                return {alarm["kind"] for what, alarm in heard if what == event} == kinds
+
+            await eventually(all_of_them)
+
+        async def idle() -> bool:
+            await asyncio.sleep(0.05)
+            return False
+
+        asked = await one.ask()
+        await one.ended(asked.headers["x-router-decision-id"])
+        before = [replica.runtime.router.serving for replica in (one, other)]
+        with monkeypatch.context() as patched:
+            # A learner that does not move while feedback waits, a debt, a change refused.
+            patched.setattr(alarms, "STALL", timedelta(seconds=-1))
+            patched.setattr(alarms, "changes", lambda *_: [Change(0, "quality", False, 1e4, 40)])
+            for replica, serving in zip((one, other), before, strict=True):
+                patched.setattr(replica.runtime.learner, "step", idle)
+                pacer = replace(serving.state.pacer, account_usd=-1.0)
+                state = replace(serving.state, pacer=pacer)
+                replica.runtime.router.serving = replace(serving, state=state)
+                replica.runtime.live.last_error = "no such file"
+                replica.runtime.breakers.trip("large", "tripped by hand", 60.0)
+            assert (await one.judge(asked.headers["x-router-decision-id"], 0.5)).is_success
+            await told("raised", {"breaker", "budget", "configuration", "learner", "quality"})
+            # Both have looked some times more since then.
+            await asyncio.sleep(0.5)
+        # The alarm ends with the last replica that sees it.
+        one.runtime.breakers.reset("large")
+        for replica, serving in zip((one, other), before, strict=True):
+            replica.runtime.router.serving, replica.runtime.live.last_error = serving, None
+        await told("cleared", {"budget", "configuration", "learner", "quality"})
+        other.runtime.breakers.reset("large")
+        await told("cleared", {"breaker", "budget", "configuration", "learner", "quality"})
+        counted = Counter((event, alarm["kind"], alarm["subject"]) for event, alarm in heard)
+        assert set(counted.values()) == {1}
+        assert len(counted) == 10
+
+
+@pytest.mark.asyncio
+async def test_an_alarm_of_a_replica_that_died_ends_and_a_rival_tells_nothing_twice(
+    engine: AsyncEngine,
+) -> None:
+    board = StandingAlarms(engine)
+    seen = [("breaker", "small", "HTTP 500"), ("budget", "router", "spent")]
+    turns = await asyncio.gather(*(board.see(seen, 60.0) for _ in range(8)))
+    raised = [alarm.kind for turn in turns for alarm in turn.raised]
+    assert sorted(raised) == ["breaker", "budget"]
+    assert not any(turn.ended for turn in turns)
+    # Nobody sees the breaker any more: who held it open is gone.
+    await asyncio.sleep(0.2)
+    turns = await asyncio.gather(*(board.see(seen[1:], 0.1) for _ in range(8)))
+    ended = [(alarm.subject, alarm.evidence) for turn in turns for alarm in turn.ended]
+    assert ended == [("small", "HTTP 500")]
+    assert not any(turn.raised for turn in turns)
