@@ -298,3 +298,28 @@ def ope(
     if json_path is not None:
         json_path.write_text(json.dumps(result, indent=2) + "\n")
     print_ope(result, Console())
+
+
+@benchmark.command()
+def dashboard(
+    decisions: Annotated[int, typer.Option(min=1000, help="How long the log is.")] = 1_000_000,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each door is asked.")] = 30,
+    json_path: JsonOption = None,
+) -> None:
+    """Is the dashboard quick over a long log? Each panel's door, and first paint in Chromium.
+
+    Fills a Postgres of its own with thirty days of routed prompts, brings the sums up to date,
+    starts the service on it and asks every door, one after the other. All of it is removed.
+    """
+    from rich.console import Console
+
+    from simulations.benchmark_report import print_dashboard
+    from simulations.example_data import read_examples
+    from simulations.progress import stages
+    from simulations.protocols.dashboard import run_dashboard
+
+    with stages() as (on_stage, on_step):
+        result = run_dashboard(read_examples(), decisions, repeats, on_stage, on_step)
+    if json_path is not None:
+        json_path.write_text(json.dumps(result, indent=2) + "\n")
+    print_dashboard(result, Console())

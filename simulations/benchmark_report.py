@@ -158,3 +158,37 @@ def print_ope(result: Mapping[str, Any], console: Console) -> None:
             f"{speed['rounds']:,} rounds, {speed['arms']} arms, {speed['dimension']} features: "
             f"{speed['seconds']:.1f} s, peak {speed['peak_gb']:.2f} GB"
         )
+
+
+def print_dashboard(result: Mapping[str, Any], console: Console) -> None:
+    """One line per door, slowest marked, and the page in a browser."""
+    from simulations.protocols.dashboard import BAR_MS, PAINT_BAR_MS
+
+    console.print(
+        f"{result['decisions']:,} decisions written in {result['written_s']:.0f} s, added up in "
+        f"{result['added_up_s']:.0f} s"
+    )
+    table = Table(title=f"Milliseconds per door; the bar is {BAR_MS:.0f}")
+    for name in ("panel", "door"):
+        table.add_column(name, overflow="fold")
+    for name in ("min", "median", "p95"):
+        table.add_column(name, justify="right")
+    for door in result["doors"]:
+        style = "bold" if door["p95_ms"] > BAR_MS else None
+        times = [f"{door[key]:.0f}" for key in ("min_ms", "median_ms", "p95_ms")]
+        table.add_row(door["panel"], door["path"], *times, style=style)
+    console.print(table)
+    page = result["page"]
+    if page["note"]:
+        console.print(f"first paint was not measured: {page['note']}")
+        return
+    paints, whole = sorted(page["first_paint_ms"]), sorted(page["all_panels_ms"])
+    console.print(
+        f"first paint: median {paints[len(paints) // 2]:.0f} ms, worst {paints[-1]:.0f} ms (bar "
+        f"{PAINT_BAR_MS:.0f}); all panels filled: median {whole[len(whole) // 2]:.0f} ms"
+    )
+    slowest = max(page["doors_ms"], key=lambda door: door[2])
+    console.print(
+        f"slowest answer that the page itself waited for, several asked at once: {slowest[0]} "
+        f"with median {slowest[1]:.0f} ms, worst {slowest[2]:.0f} ms"
+    )

@@ -23,17 +23,23 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """One browser for all pages of a file; each test opens its own context. Not of a process: the
-    driver keeps an event loop running, beside which no other file could run one."""
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Where Chromium is."""
     executable = shutil.which("chromium") or shutil.which("chromium-browser")
     if executable is None:
         # CI installs one; on a developer's machine without it the rest of the suite still counts.
         assert "CI" not in os.environ, "CI needs chromium: apt-get install chromium"
         pytest.skip("no chromium on the PATH: apt-get install chromium")
+    return executable
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """One browser for all pages of a file; each test opens its own context. Not of a process: the
+    driver keeps an event loop running, beside which no other file could run one."""
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
+        opened = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
         yield opened
         opened.close()
 
