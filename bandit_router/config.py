@@ -306,6 +306,18 @@ class AlertConfig(Section):
     kinds: frozenset[AlarmKind] = frozenset()
 
 
+class TracingConfig(Section):
+    """``[tracing]``: OpenTelemetry traces, which need the extra ``otel``.
+
+    endpoint: of an OTLP receiver over HTTP, without /v1/traces. None means the environment's
+    OTEL_EXPORTER_OTLP_ENDPOINT, or else no traces. sample_share: of the traces that begin here;
+    None means the environment's OTEL_TRACES_SAMPLER, or else all.
+    """
+
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s@]+$")] | None = None
+    sample_share: Share | None = None
+
+
 class RouterConfig(SteeringTables):
     """The whole file."""
 
@@ -322,6 +334,7 @@ class RouterConfig(SteeringTables):
     learner: LearnerConfig = LearnerConfig()
     server: ServerConfig = ServerConfig()
     alerts: tuple[AlertConfig, ...] = ()
+    tracing: TracingConfig = TracingConfig()
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:

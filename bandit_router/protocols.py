@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -60,7 +60,8 @@ class ModelCall:
 
     timeout_s: for the whole answer. first_token_timeout_s: until the first byte of a stream.
     idle_timeout_s: between two pieces of a stream. context: what a replayed model needs to
-    find its recorded answer (the decision's metadata); real providers ignore it.
+    find its recorded answer (the decision's metadata); real providers ignore it. headers: to be
+    sent along over HTTP.
     """
 
     body: Mapping[str, Any]
@@ -69,6 +70,7 @@ class ModelCall:
     idle_timeout_s: float
     context: Mapping[str, str]
     operation: Operation = Operation.CHAT
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ def create_app(runtime: Runtime) -> FastAPI:
             Route("/v1/route", RouteDoor(runtime).route, methods=["POST"]),
         ],
         middleware=[
+            *_tracing(runtime),
             Middleware(RequestIds, new_id=lambda: uuid.uuid4().hex, metrics=runtime.metrics),
             Middleware(
                 SameSite,
@@ -84,6 +85,15 @@ def create_app(runtime: Runtime) -> FastAPI:
     app.add_exception_handler(ClientGone, _on_client_gone)
     describe(app)
     return app
+
+
+def _tracing(runtime: Runtime) -> list[Middleware]:
+    if runtime.tracing is None:
+        return []
+    # Only here: OpenTelemetry is an extra.
+    from service.tracing.requests import TracedRequests
+
+    return [Middleware(TracedRequests, tracing=runtime.tracing)]
 
 
 async def _on_router_error(request: Request, error: Exception) -> Response:

@@ -17,9 +17,10 @@ import orjson
 from bandit_router.errors import ConfigError
 
 FORMAT_VARIABLE = "BANDIT_ROUTER_LOG"
-# The request that the running task serves, and its decision; None outside of any.
+# The request that the running task serves, its decision, and its trace; None outside of any.
 current_request: ContextVar[str | None] = ContextVar("current_request", default=None)
 current_decision: ContextVar[UUID | None] = ContextVar("current_decision", default=None)
+current_trace_id: ContextVar[str | None] = ContextVar("current_trace_id", default=None)
 # A line per answer; on where the lines are for machines.
 requests = logging.getLogger("service.requests")
 
@@ -95,6 +96,8 @@ class JsonLines(TextLines):
             line["request_id"] = without_secrets(request_id)
         if decision_id is not None:
             line["decision_id"] = str(decision_id)
+        if (trace_id := current_trace_id.get()) is not None:
+            line["trace_id"] = trace_id
         for name in EXTRAS:
             value = getattr(record, name, None)
             if value is not None:

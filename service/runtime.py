@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -68,6 +68,9 @@ from service.sessions import Sessions
 from service.settings import Settings
 from service.upkeep import keep_up, restore_activity
 
+if TYPE_CHECKING:
+    from service.tracing.spans import Tracing
+
 ID_BYTES = 10
 # After the chain's deadline, a stream may be read for so long yet.
 LEAVING_S = 30.0
@@ -78,6 +81,7 @@ class Runtime:
     """The parts that the doors use; they stand once ``start`` has returned.
 
     random_bytes: a source fit for secrets. faults: the plan that replayed models fail by.
+    tracing: where spans go, if anywhere; whoever opened it closes it.
     Use as an asynchronous context manager, or call ``start`` and ``stop``.
     """
 
@@ -111,10 +115,12 @@ class Runtime:
         random_bytes: Callable[[int], bytes],
         faults: FaultPlan | None = None,
         reread: Callable[[], RouterConfig] | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.config = config
         self.settings = settings
         self.clock = clock
+        self.tracing = tracing
         self.postgres = "not started"
         self.metrics = Metrics()
         self.served_at_s = clock.monotonic_s()
@@ -162,6 +168,14 @@ class Runtime:
         Tier, rules, workflow and session have their say first. Raises InvalidRequest,
         NoEligibleModel, or StoreError where the session cannot be looked up.
         """
+        if self.tracing is None:
+            return await self._decide(request, dry_run)
+        with self.tracing.deciding() as span:
+            decision = await self._decide(request, dry_run)
+            span.made(decision, dry_run=dry_run)
+            return decision
+
+    async def _decide(self, request: RoutingRequest, dry_run: bool) -> Decision:
         request = await self.sessions.pinned(steered(self.config, request))
         features = None
         if self.config.features.text == "minilm":
@@ -382,9 +396,18 @@ class Runtime:
             await close_providers(leaving)
 
     def _build(self, models: Sequence[ModelConfig]) -> dict[str, Provider]:
-        return build_providers(
+        providers = build_providers(
             models, environ=self.settings.environ, clock=self.clock, faults=self._faults
         )
+        if self.tracing is None:
+            return providers
+        # Only here: OpenTelemetry is an extra.
+        from service.tracing.attempts import TracedProvider
+
+        return {
+            model.name: TracedProvider(providers[model.name], model, self.tracing, self.clock)
+            for model in models
+        }
 
     def _chain_of(
         self,

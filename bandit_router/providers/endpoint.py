@@ -33,7 +33,9 @@ class Endpoint:
         self._pools = connector is None
         self._session: aiohttp.ClientSession | None = None
 
-    async def post(self, path: str, payload: bytes, *, accept: str) -> aiohttp.ClientResponse:
+    async def post(
+        self, path: str, payload: bytes, *, accept: str, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
         """The response as soon as its head is here; the caller releases it."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
@@ -51,7 +53,7 @@ class Endpoint:
                 return await self._session.post(
                     self._url + path,
                     data=payload,
-                    headers={"Accept": accept},
+                    headers={"Accept": accept, **headers},
                     allow_redirects=False,
                 )
             except aiohttp.ClientConnectorError:

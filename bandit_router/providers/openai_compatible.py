@@ -83,7 +83,7 @@ class OpenAICompatibleProvider:
         try:
             async with asyncio.timeout(call.timeout_s):
                 response = await self._endpoint.post(
-                    dialect.path, payload, accept="application/json"
+                    dialect.path, payload, accept="application/json", headers=call.headers
                 )
                 try:
                     await self._check_status(response)
@@ -119,7 +119,7 @@ class OpenAICompatibleProvider:
         try:
             async with asyncio.timeout_at(first_by):
                 response = await self._endpoint.post(
-                    dialect.path, payload, accept="text/event-stream"
+                    dialect.path, payload, accept="text/event-stream", headers=call.headers
                 )
         except (aiohttp.ClientError, OSError) as exception:
             raise self._failure(exception, waited_for, limit_s) from exception

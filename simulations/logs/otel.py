@@ -2,7 +2,8 @@
 
 One call of a model is one span with ``gen_ai.request.model``. Evaluations in span events
 (``gen_ai.evaluation.result``) become rewards. Attributes ``bandit_router.decision_id``,
-``.arms``, ``.pmf`` and ``.propensity``, where a span has them, are taken as they are.
+``.arms``, ``.pmf``, ``.propensity``, ``.model``, ``.mode`` and ``.policy``, where a span has
+them, are taken as they are: the service's own spans have them all.
 Source: OpenTelemetry semantic conventions for generative AI.
 """
 
@@ -36,6 +37,9 @@ COLUMNS: dict[str, ColumnType] = {
     "arms": pl.List(pl.String),
     "pmf": pl.List(pl.Float64),
     "propensity": pl.Float64,
+    "chosen": pl.String,
+    "mode": pl.String,
+    "policy": pl.String,
     "began_ns": pl.Int64,
     "ended_ns": pl.Int64,
     "operation": pl.String,
@@ -67,12 +71,15 @@ def from_otel(
     rows = rows.with_columns(
         pl.when(pl.col("model").is_null())
         .then(pl.lit("without a model"))
-        .when(~pl.col("decision_id").is_first_distinct())
-        .then(pl.lit("with a doubled id"))
-        .when(~pl.col("operation").fill_null(OPERATIONS[0]).is_in(OPERATIONS))
-        .then(pl.lit("of another operation"))
         .when(pl.col("error").is_not_null())
         .then(pl.lit("failed"))
+        # Of a decision's calls, not the failed ones before it.
+        .when(~pl.struct("decision_id", pl.col("error").is_null()).is_first_distinct())
+        .then(pl.lit("with a doubled id"))
+        .when(pl.col("chosen").is_not_null() & (pl.col("chosen") != pl.col("model")))
+        .then(pl.lit("answered by a fallback"))
+        .when(~pl.col("operation").fill_null(OPERATIONS[0]).is_in(OPERATIONS))
+        .then(pl.lit("of another operation"))
         .alias(REASON)
     )
     kept, left_out = without_reasons(rows)
@@ -85,8 +92,8 @@ def from_otel(
     log = with_scores(kept, scores).with_columns(
         pl.col("model").alias("chosen"),
         pl.col("model").alias("answered_by"),
-        pl.lit("policy").alias("mode"),
-        pl.lit("otel").alias("policy"),
+        pl.col("mode").fill_null("policy"),
+        pl.col("policy").fill_null("otel"),
         pl.lit("ok").alias("status"),
         pl.col("group").replace_strict(groups, return_dtype=pl.String).alias("metadata"),
         pl.from_epoch(pl.col("began_ns") // 1000, time_unit="us")
@@ -136,7 +143,12 @@ def _row(span: Mapping[str, Any], service: str | None) -> dict[str, Any]:
         **own,
         "decision_id": own["decision_id"] or f"{span.get('traceId', '')}-{span.get('spanId', '')}",
         "group": told["gen_ai.request.model"],
-        "model": told.get("gen_ai.response.model") or told["gen_ai.request.model"],
+        "model": told.get("bandit_router.model")
+        or told.get("gen_ai.response.model")
+        or told["gen_ai.request.model"],
+        "chosen": told.get("bandit_router.chosen"),
+        "mode": told.get("bandit_router.mode"),
+        "policy": told.get("bandit_router.policy"),
         "began_ns": int(span["startTimeUnixNano"]),
         "ended_ns": int(span["endTimeUnixNano"]),
         "operation": told.get("gen_ai.operation.name"),

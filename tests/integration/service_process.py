@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +43,9 @@ def router_config(url: str | None, *models: ModelConfig, **sections: Any) -> Rou
     return RouterConfig(models=models, **settings)
 
 
-def runtime_of(config: RouterConfig) -> Runtime:
+def runtime_of(config: RouterConfig, **parts: Any) -> Runtime:
     settings = read_settings(config, {}, os.urandom)
-    return Runtime(config, settings, clock=SystemClock(), random_bytes=os.urandom)
+    return Runtime(config, settings, clock=SystemClock(), random_bytes=os.urandom, **parts)
 
 
 @dataclass
@@ -80,10 +80,12 @@ class Served:
 
 
 @asynccontextmanager
-async def served(config: RouterConfig, **client_options: Any) -> AsyncIterator[Served]:
-    """The application on a loopback socket, and all that runs behind it."""
+async def served(
+    config: RouterConfig, *, parts: Mapping[str, Any] | None = None, **client_options: Any
+) -> AsyncIterator[Served]:
+    """The application on a loopback socket, and all that runs behind it. parts: of the runtime."""
     config = config.model_copy(update={"server": config.server.model_copy(update={"port": 0})})
-    async with runtime_of(config) as runtime:
+    async with runtime_of(config, **(parts or {})) as runtime:
         listener = listen(config.server)
         server = uvicorn.Server(
             uvicorn.Config(create_app(runtime), lifespan="off", log_config=None, access_log=False)

@@ -77,7 +77,7 @@ def test_every_problem_of_a_file_is_told_at_once_with_its_line(tmp_path: Path) -
             "zzz = 1",
             ":1: zzz: unknown key 'zzz'; known here: alerts, cache, exploration, "
             "fallback, features, feedback, learner, limits, models, policy, rewards, rules, "
-            "server, sessions, store, tenants, tiers, workflows",
+            "server, sessions, store, tenants, tiers, tracing, workflows",
         ),
     ],
 )
