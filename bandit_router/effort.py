@@ -7,7 +7,8 @@ the next request) and dollars for one whose dollars are only known from its bill
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -25,25 +26,38 @@ COLD_TOKENS = 300.0
 COLD_DOLLARS = 1e-3
 COLD_SECONDS = 2.0
 LEAST_AMOUNT = 1e-9
+# Cuts that only keep exp finite; arrays, since a ufunc takes them faster than floats.
+_MOST_LOG_AMOUNT = np.array(30.0)
+_MOST_LOG_SECONDS = np.array(15.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """List prices as arrays (K,), in dollars per token and per second."""
+    """List prices as arrays (K,), in dollars per token and per second.
+
+    metered: (K,) 1.0 where output tokens are the amount, 0.0 where dollars are. unit_usd: (K,)
+    dollars per unit of amount. token_usd, time_usd: (K,) what is paid besides, per input token
+    and per second: nothing where dollars are the amount. Worked out once, since every request
+    needs them.
+    """
 
     input_usd: FloatArray
     output_usd: FloatArray
     second_usd: FloatArray
+    metered: FloatArray = field(init=False)
+    unit_usd: FloatArray = field(init=False)
+    token_usd: FloatArray = field(init=False)
+    time_usd: FloatArray = field(init=False)
 
-    @property
-    def metered(self) -> FloatArray:
-        """(K,) 1.0 where output tokens are the amount, 0.0 where dollars are."""
-        return np.asarray((self.output_usd > 0.0).astype(np.float64))
-
-    @property
-    def unit_usd(self) -> FloatArray:
-        """(K,) dollars per unit of amount."""
-        return np.where(self.output_usd > 0.0, self.output_usd, 1.0)
+    def __post_init__(self) -> None:
+        metered = (self.output_usd > 0.0).astype(np.float64)
+        for name, value in (
+            ("metered", metered),
+            ("unit_usd", np.where(self.output_usd > 0.0, self.output_usd, 1.0)),
+            ("token_usd", self.input_usd * metered),
+            ("time_usd", self.second_usd * metered),
+        ):
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +95,22 @@ def cold_prior(dimension: int, centre: float) -> Prior:
 
 def predicted_amount(state: EffortState, z: FloatArray) -> FloatArray:
     """(K,) expected amount; z may also be (N, d), giving (N, K)."""
-    unscaled = np.exp(np.clip(z @ state.amount.means.T, -30.0, 30.0))
-    return np.asarray(unscaled * (state.smearing * state.typical))
+    amount = _exp_within(z.dot(state.amount.means.T), _MOST_LOG_AMOUNT)
+    amount *= state.smearing
+    amount *= state.typical
+    return amount
 
 
 def predicted_latency_s(state: EffortState, z: FloatArray) -> FloatArray:
     """(K,) typical seconds (the median, which one stalled call cannot drag); (N, K) for (N, d)."""
-    return np.asarray(np.exp(np.clip(z @ state.latency.means.T, -15.0, 15.0)))
+    return _exp_within(z.dot(state.latency.means.T), _MOST_LOG_SECONDS)
+
+
+def _exp_within(logarithm: FloatArray, most: FloatArray) -> FloatArray:
+    """exp of numbers that are cut at ± ``most``, in place: quicker than np.clip by far."""
+    np.minimum(logarithm, most, out=logarithm)
+    np.maximum(logarithm, -most, out=logarithm)
+    return np.exp(logarithm, out=logarithm)
 
 
 def cost_usd(
@@ -97,8 +120,10 @@ def cost_usd(
 
     Where dollars are the amount, they are those of the whole call.
     """
-    besides = prices.input_usd * input_tokens + prices.second_usd * latency_s
-    return np.asarray(prices.unit_usd * amount + besides * prices.metered)
+    dollars = prices.unit_usd * amount
+    dollars += prices.token_usd * input_tokens
+    dollars += prices.time_usd * latency_s
+    return dollars
 
 
 def observed_amount(
@@ -117,9 +142,9 @@ def surprise(
     sd of the noise about it."""
     head = state.amount.arms[arm]
     mean, variance = mean_and_variance(head, z)
-    off = float(np.log(amount / state.typical[arm])) - mean
+    off = math.log(amount / state.typical.item(arm)) - mean
     noise = state.amount.priors.arms[arm].noise
-    return off, float(np.sqrt(max(variance, 0.0))), float(np.sqrt(noise))
+    return off, math.sqrt(max(variance, 0.0)), math.sqrt(noise)
 
 
 def after_call(
@@ -132,15 +157,16 @@ def after_call(
     weight: float,
 ) -> EffortState:
     """The state after one call of one arm."""
+    amounts, latencies = state.amount, state.latency
     if amount is not None:
-        log_amount = float(np.log(amount / state.typical[arm]))
-        bank = heads.changed(state.amount, arm, z, new=log_amount, old=None, weight=weight)
-        state = replace(state, amount=bank)
+        log_amount = math.log(amount / state.typical.item(arm))
+        amounts = heads.changed(amounts, arm, z, new=log_amount, old=None, weight=weight)
     if latency_s is not None and latency_s > 0.0:
-        log_latency = float(np.log(latency_s))
-        bank = heads.changed(state.latency, arm, z, new=log_latency, old=None, weight=weight)
-        state = replace(state, latency=bank)
-    return state
+        log_latency = math.log(latency_s)
+        latencies = heads.changed(latencies, arm, z, new=log_latency, old=None, weight=weight)
+    if amounts is state.amount and latencies is state.latency:
+        return state
+    return EffortState(amounts, latencies, state.smearing, state.typical)
 
 
 def faded(state: EffortState, factor: float) -> EffortState:

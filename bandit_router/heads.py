@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,22 +65,21 @@ def variances(heads: HeadBank, z: FloatArray) -> FloatArray:
     return np.maximum(spread, 0.0)
 
 
-def variances_and_draws(
-    heads: HeadBank, z: FloatArray, share: float
-) -> tuple[FloatArray, FloatArray]:
-    """(K,) variance of zᵀθ_k, and (K,) that of its draw when of all weights but the first only
-    ``share`` of the sd is drawn: with s = share · z + (1 − share) · e₀, sᵀΣs."""
-    full, drawn = [], []
+def sds_and_draws(heads: HeadBank, z: FloatArray, share: float) -> tuple[FloatArray, FloatArray]:
+    """(K,) sd of zᵀθ_k, and (K,) that of its draw when of all weights but the first only
+    ``share`` of the sd is drawn: with s = share · z + (1 − share) · e₀, √(sᵀΣs)."""
     own, crossed, level = share * share, 2.0 * share * (1.0 - share), (1.0 - share) ** 2
+    full, drawn = [], []
+    # On so few numbers Python's own arithmetic is quicker than array calls.
     for arm in heads.arms:
-        spread = blas.dgemv(1.0, arm.covariance, z)
+        covariance = arm.covariance
+        spread = blas.dgemv(1.0, covariance, z)
         variance = blas.ddot(z, spread)
-        full.append(variance)
-        drawn.append(
-            own * variance + crossed * float(spread[0]) + level * float(arm.covariance[0, 0])
-        )
-    # Rounding can leave a zero a little below zero.
-    return np.maximum(full, 0.0), np.maximum(drawn, 0.0)
+        draw = own * variance + crossed * spread.item(0) + level * covariance.item(0)
+        # Rounding can leave a zero a little below zero.
+        full.append(math.sqrt(variance) if variance > 0.0 else 0.0)
+        drawn.append(math.sqrt(draw) if draw > 0.0 else 0.0)
+    return np.array(full), np.array(drawn)
 
 
 def changed(
@@ -112,9 +112,9 @@ def changed(
             after = from_sums(sums, prior)
     means = heads.means.copy()
     means[arm] = after.mean
-    return HeadBank(
-        priors=heads.priors, arms=(*heads.arms[:arm], after, *heads.arms[arm + 1 :]), means=means
-    )
+    arms = list(heads.arms)
+    arms[arm] = after
+    return HeadBank(heads.priors, tuple(arms), means)
 
 
 def carried(heads: HeadBank, origin: IntArray, share: FloatArray) -> HeadBank:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from scipy.linalg import blas, lapack
 
-from bandit_router.types import FloatArray
+from bandit_router.types import BoolArray, FloatArray
 
 # Updates between two factorisations: rank-one steps drift by rounding, this bounds the drift.
 REFRESH_EVERY = 64
@@ -72,12 +73,13 @@ class Sums:
 
     def plus(self, x: FloatArray, y: float, w: float) -> Sums:
         """These sums with one more row; a negative w takes a row out again."""
+        weighted = w * y
         return Sums(
-            gram=blas.dsyr(w, x, lower=1, a=self.gram),
-            moment=blas.daxpy(x, self.moment.copy(), a=w * y),
-            square=self.square + w * y * y,
-            total=self.total + w * y,
-            weight=self.weight + w,
+            blas.dsyr(w, x, lower=1, a=self.gram),
+            blas.daxpy(x, self.moment.copy(), a=weighted),
+            self.square + weighted * y,
+            self.total + weighted,
+            self.weight + w,
         )
 
     def revised(self, x: FloatArray, y_old: float, y_new: float, w: float) -> Sums:
@@ -131,11 +133,17 @@ def from_sums(sums: Sums, prior: Prior) -> Posterior:
             raise FloatingPointError(
                 f"precision matrix of {sums.weight:g} weighted rows is not positive definite"
             )
-    covariance, _ = lapack.dpotri(factor, lower=1)
-    covariance = np.asfortranarray(np.tril(covariance) + np.tril(covariance, -1).T)
+    covariance, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    np.copyto(covariance, covariance.T, where=_above_diagonal(covariance.shape[0]))
     right = prior.precision * prior.mean + sums.moment / prior.noise
     mean = blas.dgemv(1.0, covariance, right)
     return Posterior(sums=sums, mean=mean, covariance=covariance, stale=0)
+
+
+@lru_cache(maxsize=32)
+def _above_diagonal(dimension: int) -> BoolArray:
+    """(d, d) Fortran order, true above the diagonal: slow to make, so kept."""
+    return np.asfortranarray(np.tri(dimension, k=-1, dtype=np.bool_).T)
 
 
 def with_row(posterior: Posterior, prior: Prior, x: FloatArray, y: float, w: float) -> Posterior:
@@ -147,12 +155,12 @@ def with_row(posterior: Posterior, prior: Prior, x: FloatArray, y: float, w: flo
     scale = w / (prior.noise + w * blas.ddot(x, gain))
     residual = y - blas.ddot(x, posterior.mean)
     # One vector on both sides keeps the matrix symmetric to the bit.
-    half = math.sqrt(scale) * gain
+    half = blas.dscal(math.sqrt(scale), gain.copy())
     return Posterior(
-        sums=sums,
-        mean=blas.daxpy(gain, posterior.mean.copy(), a=scale * residual),
-        covariance=blas.dger(-1.0, half, half, a=posterior.covariance),
-        stale=posterior.stale + 1,
+        sums,
+        blas.daxpy(gain, posterior.mean.copy(), a=scale * residual),
+        blas.dger(-1.0, half, half, a=posterior.covariance),
+        posterior.stale + 1,
     )
 
 
@@ -176,4 +184,4 @@ def without_row(posterior: Posterior, prior: Prior, x: FloatArray, y: float, w: 
 def mean_and_variance(posterior: Posterior, x: FloatArray) -> tuple[float, float]:
     """Mean and variance of xᵀθ (not of y: the noise is left out)."""
     spread = blas.dgemv(1.0, posterior.covariance, x)
-    return float(x @ posterior.mean), float(x @ spread)
+    return blas.ddot(x, posterior.mean), blas.ddot(x, spread)

@@ -12,6 +12,8 @@ from bandit_router.types import BoolArray, FloatArray, IntArray
 
 State = TypeVar("State")
 
+_LEFT_OUT = np.zeros(0)
+
 
 @dataclass(frozen=True, slots=True)
 class Beliefs:
@@ -40,9 +42,9 @@ class Context:
     z: FloatArray
     beliefs: Beliefs
     penalty: FloatArray
-    cost_usd: FloatArray = field(default_factory=lambda: np.zeros(0))
-    latency_s: FloatArray = field(default_factory=lambda: np.zeros(0))
-    features: FloatArray = field(default_factory=lambda: np.zeros(0))
+    cost_usd: FloatArray = field(default_factory=lambda: _LEFT_OUT)
+    latency_s: FloatArray = field(default_factory=lambda: _LEFT_OUT)
+    features: FloatArray = field(default_factory=lambda: _LEFT_OUT)
     feature_names: tuple[str, ...] = ()
     debt_requests: float = 0.0
 

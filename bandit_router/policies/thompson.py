@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bandit_router.heads import HeadBank, variances_and_draws
+from bandit_router.heads import HeadBank, sds_and_draws
 from bandit_router.pmf import argmax_pmf
 from bandit_router.policies.base import Beliefs, Context
 from bandit_router.policies.linear import LinearPolicy
@@ -35,12 +35,10 @@ class Thompson(LinearPolicy):
 
     def beliefs(self, state: HeadBank, z: FloatArray) -> Beliefs:
         """Posterior mean and sd of zᵀθ_k, and the sd that choices are drawn by."""
-        variance, drawn = variances_and_draws(state, z, self.context_share)
-        return Beliefs(
-            mean=state.means @ z,
-            sd=np.sqrt(variance),
-            drawn_sd=self.sampling_scale * np.sqrt(drawn),
-        )
+        sd, drawn = sds_and_draws(state, z, self.context_share)
+        if self.sampling_scale != 1.0:
+            drawn = self.sampling_scale * drawn
+        return Beliefs(state.means.dot(z), sd, drawn)
 
     def spread(self, state: HeadBank, z: FloatArray) -> tuple[FloatArray, FloatArray]:
         """(N, K) mean and sd of the draws; covariances between weights are left out."""

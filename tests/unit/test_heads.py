@@ -87,8 +87,8 @@ def test_a_share_of_the_context_is_drawn_and_the_level_in_full() -> None:
     state = heads.refitted(sums, np.array([0.0, 1.0, 1.0]), start, bias_sd=0.5, least_noise=1e-4)
     z = np.array([1.0, 0.7, -1.3])
     for share in (0.0, 0.25, 1.0):
-        variance, drawn = heads.variances_and_draws(state, z, share)
-        np.testing.assert_allclose(variance, heads.variances(state, z), rtol=1e-12)
+        sd, drawn = heads.sds_and_draws(state, z, share)
+        np.testing.assert_allclose(sd, np.sqrt(heads.variances(state, z)), rtol=1e-12)
         scaled = np.r_[1.0, share * z[1:]]
         expected = [scaled @ arm.covariance @ scaled for arm in state.arms]
-        np.testing.assert_allclose(drawn, expected, rtol=1e-9)
+        np.testing.assert_allclose(drawn, np.sqrt(expected), rtol=1e-9)
