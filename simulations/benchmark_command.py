@@ -323,3 +323,31 @@ def dashboard(
     if json_path is not None:
         json_path.write_text(json.dumps(result, indent=2) + "\n")
     print_dashboard(result, Console())
+
+
+@benchmark.command()
+def gateway(
+    requests: Annotated[int, typer.Option(min=1, help="Whole answers per load.")] = 10_000,
+    connections: Annotated[
+        str, typer.Option(metavar="A,B", help="How many connections at a time.")
+    ] = "32,1",
+    json_path: JsonOption = None,
+) -> None:
+    """The router under load, beside a bare pass-through on the same recorded upstream.
+
+    One worker, with learning, exact propensities and logging to Postgres on. Linux only.
+    """
+    from rich.console import Console
+
+    from simulations.gateway.study import run_gateway
+    from simulations.gateway.table import print_gateway
+    from simulations.progress import stages
+
+    numbers_of = tuple(int(number) for number in numbers(connections, "--connections") or ())
+    if any(number < 1 for number in numbers_of):
+        raise typer.BadParameter("give at least one connection", param_hint="--connections")
+    with stages() as (on_stage, on_step):
+        result = run_gateway(requests, numbers_of, on_stage, on_step)
+    if json_path is not None:
+        json_path.write_text(json.dumps(result, indent=2) + "\n")
+    print_gateway(result, Console())
