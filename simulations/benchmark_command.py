@@ -331,6 +331,16 @@ def gateway(
     connections: Annotated[
         str, typer.Option(metavar="A,B", help="How many connections at a time.")
     ] = "32,1",
+    peers: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B|all", help="Other gateways beside it: litellm, tensorzero, portkey."
+        ),
+    ] = "",
+    peer_folder: Annotated[
+        Path | None,
+        typer.Option(help="Where peers are, or will be, installed; else for this run alone."),
+    ] = None,
     json_path: JsonOption = None,
 ) -> None:
     """The router under load, beside a bare pass-through on the same recorded upstream.
@@ -339,6 +349,7 @@ def gateway(
     """
     from rich.console import Console
 
+    from simulations.gateway.peers import PEERS
     from simulations.gateway.study import run_gateway
     from simulations.gateway.table import print_gateway
     from simulations.progress import stages
@@ -346,8 +357,15 @@ def gateway(
     numbers_of = tuple(int(number) for number in numbers(connections, "--connections") or ())
     if any(number < 1 for number in numbers_of):
         raise typer.BadParameter("give at least one connection", param_hint="--connections")
+    named = tuple(PEERS) if peers == "all" else tuple(filter(None, peers.split(",")))
+    if unknown := [name for name in named if name not in PEERS]:
+        raise typer.BadParameter(
+            f"unknown: {', '.join(unknown)}; there are {', '.join(PEERS)}", param_hint="--peers"
+        )
     with stages() as (on_stage, on_step):
-        result = run_gateway(requests, numbers_of, on_stage, on_step)
+        result = run_gateway(
+            requests, numbers_of, on_stage, on_step, peers=named, peer_folder=peer_folder
+        )
     if json_path is not None:
         json_path.write_text(json.dumps(result, indent=2) + "\n")
     print_gateway(result, Console())
