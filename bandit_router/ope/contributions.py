@@ -77,16 +77,17 @@ class Estimator:
     unbiased: bool = True
     untuned: str = ""
 
+    @property
+    def column_count(self) -> int:
+        """How many columns its terms have."""
+        return 3 if self.self_normalised else 1
+
 
 def value_of(estimator: Estimator, rounds: Contributions, threshold: float = np.inf) -> float:
     """The estimator's value on rounds in memory; NaN where its weights are all zero."""
-    sums = np.array([float(column.sum()) for column in estimator.terms(rounds, threshold).columns])
-    return float(value_from_sums(sums[None, :], np.array([float(rounds.weight.size)]))[0])
-
-
-def value_from_sums(sums: FloatArray, count: FloatArray) -> FloatArray:
-    """(B,) values from (B, 1) or (B, 3) column sums and (B,) numbers of rounds."""
-    if sums.shape[1] == 1:
-        return np.asarray(sums[:, 0] / count)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(sums[:, 0] / count + sums[:, 1] / sums[:, 2])
+    sums = [float(column.sum()) for column in estimator.terms(rounds, threshold).columns]
+    count = float(rounds.weight.size)
+    if len(sums) == 1:
+        return sums[0] / count
+    base, weighted, normaliser = sums
+    return base / count + weighted / normaliser if normaliser else float("nan")

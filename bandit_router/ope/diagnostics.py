@@ -68,6 +68,18 @@ class Diagnostics:
     model_calibration: tuple[Bin, ...]
     warnings: tuple[str, ...]
 
+    @property
+    def spread_factor(self) -> float:
+        """See ``spread_factor``, of this target's weights."""
+        return spread_factor(self.effective_sample_size, self.expected_effective_sample_size)
+
+
+def spread_factor(size: float, expected_size: float) -> float:
+    """By how much a resample of the weights seen is too narrow: errors grow with the root of
+    E[w²], and where fewer heavy weights came than the logged pmfs let expect, the weights seen do
+    not show it. At least one. size, expected_size: effective, seen and expected."""
+    return float(np.sqrt(max(size / expected_size, 1.0))) if expected_size else 1.0
+
 
 @dataclass
 class Bins:

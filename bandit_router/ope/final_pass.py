@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bandit_router.ope import moments
 from bandit_router.ope.blocks import Source
 from bandit_router.ope.bootstrap import Resamples
 from bandit_router.ope.confidence_sequence import CUTS, LowerSums, controlled_terms
@@ -22,34 +23,6 @@ from bandit_router.types import FloatArray, IntArray
 
 # (target, outcome, estimator)
 Key = tuple[str, str, str]
-
-
-@dataclass
-class Moments:
-    """Sums of one estimator's columns and of their products. columns: C of 1 or 3."""
-
-    column_count: int
-
-    def __post_init__(self) -> None:
-        self.sums = np.zeros(self.column_count)
-        self.products = np.zeros((self.column_count, self.column_count))
-
-    def add(self, columns: FloatArray) -> None:
-        """Count (m, C) columns."""
-        self.sums += columns.sum(axis=0)
-        self.products += columns.T @ columns
-
-    def standard_error(self, n: int) -> float:
-        """By the delta method where there is a normaliser."""
-        mean, second = self.sums / n, self.products / n
-        covariance = second - np.outer(mean, mean)
-        if self.column_count == 1:
-            slope_of = np.ones(1)
-        elif mean[2] <= 0.0:
-            return float("nan")
-        else:
-            slope_of = np.array([1.0, 1.0 / mean[2], -mean[1] / mean[2] ** 2])
-        return float(np.sqrt(max(float(slope_of @ covariance @ slope_of), 0.0) / n))
 
 
 @dataclass
@@ -127,10 +100,13 @@ class BoundTally:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """All that the third pass leaves. order: the columns' slices in the resamples, by key."""
+    """All that the third pass leaves.
 
-    moments: Mapping[Key, Moments]
+    places: where each estimator's rows lie, by key. totals: (R,) their sums over the log.
+    """
+
     places: Mapping[Key, slice]
+    totals: FloatArray
     resamples: Resamples
     outcomes: Mapping[tuple[str, str], OutcomeTally]
     bounds: Mapping[tuple[str, str], BoundTally]
@@ -195,14 +171,14 @@ def final_pass(
     for target in targets:
         for outcome in options.names:
             for name in options.summed:
-                size = 3 if ESTIMATORS[name].self_normalised else 1
+                size = moments.row_count(ESTIMATORS[name].column_count)
                 places[target, outcome, name] = slice(filled, filled + size)
                 filled += size
     bounded = {name: ends for name in options.names if (ends := options.bounds_of(name))}
     tail = 0.5 * (1.0 - options.level)
     sums = Sums(
-        moments={key: Moments(place.stop - place.start) for key, place in places.items()},
         places=places,
+        totals=np.zeros(filled),
         resamples=Resamples(options.seed, options.resamples, filled),
         outcomes={
             (target, outcome): OutcomeTally(len(look.segments))
@@ -217,7 +193,7 @@ def final_pass(
     forward = ForwardModel(list(bounded.values()), len(look.arms), 1 + look.scaling.shift.size)
     for part in prepared(source, options, look, on_block):
         rounds = part.block.rounds
-        columns = np.empty((len(rounds), filled))
+        rows = np.empty((filled, len(rounds)))
         guesses = forward.predict(part.block, part.design, [part.values[n] for n in bounded])
         _add_model_bins(sums.model, part)
         for target, pmf in _pmfs(part, targets):
@@ -228,9 +204,8 @@ def final_pass(
                 for name in options.summed:
                     key = (target, outcome, name)
                     threshold = tuned.get(key, np.inf)
-                    made = np.stack(ESTIMATORS[name].terms(each, threshold).columns, axis=1)
-                    sums.moments[key].add(made)
-                    columns[:, places[key]] = made
+                    made = ESTIMATORS[name].terms(each, threshold).columns
+                    moments.fill(rows[places[key]], made)
                 dr = each.predicted_target + each.weight * each.seen * each.residual
                 sums.outcomes[target, outcome].add(each, rounds.segment, dr)
             for (outcome, (low, high)), guess in zip(bounded.items(), guesses, strict=True):
@@ -244,7 +219,8 @@ def final_pass(
                     ratio * seen,
                     (guess - low) / (high - low),
                 )
-        sums.resamples.add(part.block.index, columns)
+        sums.totals[:] += rows.sum(axis=1)
+        sums.resamples.add(part.block.index, rows)
     return sums
 
 

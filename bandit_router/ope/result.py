@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bandit_router.errors import DataError
+from bandit_router.ope.bootstrap import percentile_interval
 from bandit_router.ope.diagnostics import Diagnostics
 from bandit_router.ope.estimate import Estimate, Refusal
 from bandit_router.ope.feedback import FeedbackReport, Sensitivity
@@ -67,15 +68,17 @@ def difference(
     """How much more ``one`` has than ``other``, and its interval, from the same resamples.
 
     Sharing rounds makes the difference far surer than either value. Both must come from one
-    call of ``evaluate``. Raises DataError where either was refused.
+    call of ``evaluate``. The interval is widened as theirs are: by the smaller effective sample
+    size, and by the more that heavy weights have not come yet. Raises DataError where either was
+    refused.
     """
-    values = []
-    for evaluation in (one, other):
-        found = evaluation.estimate(outcome, estimator)
-        if found.refused is not None:
-            raise DataError(f"{evaluation.target} was refused: {found.refused.message}")
-        values.append(found.value)
+    found = [evaluation.estimate(outcome, estimator) for evaluation in (one, other)]
+    for evaluation, estimate in zip((one, other), found, strict=True):
+        if estimate.refused is not None:
+            raise DataError(f"{evaluation.target} was refused: {estimate.refused.message}")
+    value = found[0].value - found[1].value
     apart = one.replicates[outcome, estimator] - other.replicates[outcome, estimator]
-    tail = 0.5 * (1.0 - level)
-    low, high = np.quantile(apart, [tail, 1.0 - tail])
-    return values[0] - values[1], (float(low), float(high))
+    size = min(estimate.effective_sample_size for estimate in found)
+    low, high = percentile_interval(apart[np.isfinite(apart)], value, level, size)
+    spread = max(each.diagnostics.spread_factor for each in (one, other))
+    return value, (value - spread * (value - low), value + spread * (high - value))

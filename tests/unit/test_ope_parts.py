@@ -29,9 +29,9 @@ def test_poisson_counts_have_mean_and_variance_one() -> None:
 
 def test_resampled_means_spread_as_the_standard_error_says() -> None:
     values = np.random.default_rng(1).random(2000)
-    drawn = Resamples(seed=3, resamples=400, column_count=1)
-    drawn.add(0, values[:1500, None])
-    drawn.add(1, values[1500:, None])
+    drawn = Resamples(seed=3, resamples=400, row_count=1)
+    drawn.add(0, values[None, :1500])
+    drawn.add(1, values[None, 1500:])
     means = drawn.sums[:, 0] / drawn.counts
     # A standard deviation of 400 draws is known to 1/√800.
     assert means.std() == pytest.approx(values.std() / np.sqrt(2000), rel=4 / np.sqrt(800))
