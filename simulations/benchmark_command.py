@@ -265,8 +265,8 @@ def ope(
 ) -> None:
     """Do off-policy estimates hold? Coverage and error where the truth is known, and speed.
 
-    thompson routes the first half of the prompts, once with a floor of exploration that makes
-    the log worth evaluating and once with the defaults, where more must be refused.
+    thompson routes the first half of the prompts: with a floor of exploration that makes the log
+    worth evaluating, with the defaults, where more must be refused, and without any exploration.
     """
     from rich.console import Console
 
@@ -285,6 +285,7 @@ def ope(
         for name, exploration, count in (
             ("explored", protocol.EVALUABLE, logs),
             ("default", ExplorationConfig(), -(-logs // 10)),
+            ("unexplored", ExplorationConfig(enabled=False), -(-logs // 10)),
         ):
             on_stage(f"logs of thompson, {name}", count)
             result[name] = protocol.run_recorded(half, exploration, count, resamples, jobs, on_step)

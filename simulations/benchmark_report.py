@@ -134,7 +134,7 @@ def pair(reward: float | None, spend_ratio: float | None) -> str:
 
 def print_ope(result: Mapping[str, Any], console: Console) -> None:
     """Coverage and error by kind of log and target, and the timing."""
-    for kind in ("explored", "default", "synthetic"):
+    for kind in ("explored", "default", "unexplored", "synthetic"):
         if kind not in result:
             continue
         table = Table(title=f"{kind} logs: share of intervals that hold the truth")
@@ -155,9 +155,15 @@ def print_ope(result: Mapping[str, Any], console: Console) -> None:
     if "speed" in result:
         speed = result["speed"]
         console.print(
-            f"{speed['rounds']:,} rounds, {speed['arms']} arms, {speed['dimension']} features: "
-            f"{speed['seconds']:.1f} s, peak {speed['peak_gb']:.2f} GB"
+            f"{speed['rounds']:,} rounds, {speed['arms']} arms, {speed['dimension']} features, "
+            "all estimators of one target with the bootstrap:"
         )
+        for name in ("reward", "all_outcomes"):
+            took = speed[name]
+            console.print(
+                f"  {name.replace('_', ' ')}: {took['seconds']:.1f} s ({took['cpu_seconds']:.1f} s "
+                f"of CPU), peak {took['peak_gb']:.2f} GB"
+            )
 
 
 def print_dashboard(result: Mapping[str, Any], console: Console) -> None:

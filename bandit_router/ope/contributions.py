@@ -52,12 +52,13 @@ class Terms:
 
     @property
     def columns(self) -> tuple[FloatArray, ...]:
-        """What must be summed: one column, or base, weighted and normaliser where they cannot
-        be added up round by round."""
+        """What must be summed: one column; weighted and normaliser, where there is one; before
+        them base, where there is one too."""
         if self.normaliser is None:
             return (self.weighted if self.base is None else self.base + self.weighted,)
-        base = np.zeros_like(self.weighted) if self.base is None else self.base
-        return (base, self.weighted, self.normaliser)
+        if self.base is None:
+            return (self.weighted, self.normaliser)
+        return (self.base, self.weighted, self.normaliser)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Estimator:
     """A way to make terms. terms(contributions, threshold) -> Terms.
 
     thresholds: what is tried, from the least biased (and most variable) on; empty where there
-    is nothing to tune. self_normalised: whether terms have a normaliser. unbiased: whether the
+    is nothing to tune. column_count: how many columns the terms have. unbiased: whether the
     value tends to the truth without a true model, so that an interval around it means something.
     untuned: the estimator that this one is at its first threshold.
     """
@@ -73,14 +74,9 @@ class Estimator:
     name: str
     terms: Callable[[Contributions, float], Terms]
     thresholds: tuple[float, ...] = ()
-    self_normalised: bool = False
+    column_count: int = 1
     unbiased: bool = True
     untuned: str = ""
-
-    @property
-    def column_count(self) -> int:
-        """How many columns its terms have."""
-        return 3 if self.self_normalised else 1
 
 
 def value_of(estimator: Estimator, rounds: Contributions, threshold: float = np.inf) -> float:
@@ -89,5 +85,5 @@ def value_of(estimator: Estimator, rounds: Contributions, threshold: float = np.
     count = float(rounds.weight.size)
     if len(sums) == 1:
         return sums[0] / count
-    base, weighted, normaliser = sums
-    return base / count + weighted / normaliser if normaliser else float("nan")
+    *base, weighted, normaliser = sums
+    return sum(base) / count + weighted / normaliser if normaliser else float("nan")

@@ -16,4 +16,4 @@ def replay_terms(rounds: Contributions, threshold: float) -> Terms:
     return Terms(weighted=kept * rounds.outcome, normaliser=kept)
 
 
-REPLAY = Estimator("replay", replay_terms, self_normalised=True)
+REPLAY = Estimator("replay", replay_terms, column_count=2)

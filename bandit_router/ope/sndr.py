@@ -11,4 +11,4 @@ def sndr_terms(rounds: Contributions, threshold: float) -> Terms:
     return Terms(weighted=weight * rounds.residual, base=rounds.predicted_target, normaliser=weight)
 
 
-SNDR = Estimator("sndr", sndr_terms, self_normalised=True)
+SNDR = Estimator("sndr", sndr_terms, column_count=3)

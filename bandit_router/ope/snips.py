@@ -14,4 +14,4 @@ def snips_terms(rounds: Contributions, threshold: float) -> Terms:
     return Terms(weighted=weight * rounds.outcome, normaliser=weight)
 
 
-SNIPS = Estimator("snips", snips_terms, self_normalised=True)
+SNIPS = Estimator("snips", snips_terms, column_count=2)

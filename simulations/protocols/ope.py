@@ -2,8 +2,8 @@
 
 Two worlds: a synthetic one, where a learner moves its probabilities with every batch, and a
 recorded outcome matrix, where ``thompson`` itself routes the first half of the prompts and
-the targets are fixed models, a static mix, and two policies frozen after learning on the other
-half.
+the targets are fixed models, a static mix, two policies frozen after learning on the other half,
+and one that is greedy about what it learned there.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ ARMS, DIMENSION, ROUNDS, BATCH, FLOOR = 4, 5, 2000, 100, 0.04
 # A log that is meant to be evaluated keeps some chance for every model.
 EVALUABLE = ExplorationConfig(floor=0.1, floor_spend_share=1.0, floor_quality_loss=1.0)
 LEARNED_BUDGETS_USD = (2.3e-4, 1.9e-3)
+# Always the model that looked best without a budget, where the log may hardly ever have been.
+GREEDY = "greedy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +148,8 @@ def half_of(matrix: OutcomeMatrix, on_prompt: Callable[[], None] = lambda: None)
         study.features[first], study.problem.feature_names, study.problem.feature_blocks
     )
     tokens = np.nan_to_num(matrix.input_tokens.max(axis=1))
-    frozen = {}
-    for budget_usd in LEARNED_BUDGETS_USD:
+    frozen: dict[str, FloatArray] = {}
+    for budget_usd in (*LEARNED_BUDGETS_USD, None):
         problem = replace(study.problem, budget_usd=budget_usd)
         policy = named_policy("thompson", problem.arms)
         rng = np.random.default_rng(0)
@@ -160,12 +162,14 @@ def half_of(matrix: OutcomeMatrix, on_prompt: Callable[[], None] = lambda: None)
             ExplorationConfig(),
             rng,
         )
-        name = f"snapshot at ${budget_usd:.2g}"
+        name = GREEDY if budget_usd is None else f"snapshot at ${budget_usd:.2g}"
         taken = FrozenPolicy(name, problem, policy, state, ExplorationConfig())
         pmf = np.zeros(matrix.quality.shape)
         pmf[first] = taken.pmf(
             study.features[first], tokens[first], matrix.known[first], problem.arms
         )
+        if budget_usd is None:
+            pmf[first] = np.eye(len(matrix.models))[pmf[first].argmax(axis=1)]
         frozen[name] = pmf
     count = len(matrix.models)
     return Half(
@@ -226,7 +230,7 @@ def run_recorded(
     jobs: int,
     on_log: Callable[[], None],
 ) -> dict[str, Any]:
-    """Coverage and error on logs of ``thompson``."""
+    """Coverage, error and refusals on logs of ``thompson``."""
     shared = (half, exploration, resamples)
     results = spread(score_recorded, shared, range(logs), jobs, on_log)
     return summary(each for result in results for each in result)

@@ -35,12 +35,13 @@ def test_the_benchmark_writes_coverage_errors_and_time(
     sizes = ["--logs", "2", "--synthetic", "1", "--rounds", "3000", "--resamples", "50"]
     assert run(["benchmark", "ope", "--data", str(data), "--json", str(report), *sizes]) == 0
     told = json.loads(report.read_text())
-    assert set(told) == {"explored", "default", "synthetic", "speed"}
+    assert set(told) == {"explored", "default", "unexplored", "synthetic", "speed"}
     assert {"fixed:small", "fixed:large", "static mix"} < set(told["explored"])
     rows_of_mix = told["explored"]["static mix"]["estimates"]
     assert {key.partition("/")[0] for key in rows_of_mix} == set(ESTIMATORS)
     assert rows_of_mix["dr/bootstrap"]["logs"] == 2
     # 400 rounds, noise of a tenth: twenty standard errors is far off.
     assert rows_of_mix["dr/bootstrap"]["rmse"] < 0.1
-    assert told["speed"]["seconds"] > 0.0
+    assert told["speed"]["reward"]["seconds"] > 0.0
+    assert told["speed"]["all_outcomes"]["cpu_seconds"] > 0.0
     assert "share of intervals that hold the truth" in capsys.readouterr().out

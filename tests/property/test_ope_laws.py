@@ -80,7 +80,7 @@ def test_self_normalised_values_stay_in_range_and_move_with_the_zero(
 ) -> None:
     value = value_of(ESTIMATORS[name], rounds)
     if np.isnan(value):
-        (_, _, normaliser) = ESTIMATORS[name].terms(rounds, np.inf).columns
+        (_, normaliser) = ESTIMATORS[name].terms(rounds, np.inf).columns
         assert not normaliser.any()
         return
     known = rounds.outcome[rounds.seen > 0.0]
