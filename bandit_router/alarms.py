@@ -1,10 +1,11 @@
 """Notice when a model is no longer what it was: tests by betting against its own predictions.
 
-For each arm, and for quality and cost each, two gamblers bet that outcomes fall below or above
-what was predicted. While predictions are right no bet pays on average, so a gambler whose
-capital has grown a ``ODDS``-fold since his latest restart is evidence of a change. Capitals
-restart at one whenever they fall below it (e-CUSUM), which keeps the mean number of calls to a
-false alarm of one stream at ``ODDS`` or more, whatever the distribution of outcomes.
+For each arm, and for quality, cost and the rate of failed calls each, two gamblers bet that
+outcomes fall below or above what was predicted. While predictions are right no bet pays
+on average, so a gambler whose capital has grown a ``ODDS``-fold since his latest restart is
+evidence of a change. Capitals restart at one whenever they fall below it (e-CUSUM), which keeps
+the mean number of calls to a false alarm of one stream at ``ODDS`` or more, whatever the
+distribution of outcomes.
 Source: Shin, Ramdas & Rinaldo 2022, "E-detectors", theorem 2.4; Waudby-Smith & Ramdas 2023.
 """
 
@@ -16,7 +17,9 @@ import numpy as np
 
 from bandit_router.types import FloatArray, IntArray, Observation
 
-KINDS = ("quality", "cost")
+KINDS = ("quality", "cost", "failure")
+# The kinds, as indices into whatever is kept per kind.
+QUALITY, COST, FAILURE = range(len(KINDS))
 ODDS = 1e4
 # Shares of the largest bet that cannot ruin; capital is spread evenly over them.
 _STAKES = np.array([0.1, 0.3, 0.6, 0.9])
@@ -46,11 +49,11 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """capital: (K, 2 kinds, 2 sides, bets), side 0 for lower than predicted. raised_at: (K, 2)
-    requests paid for at the latest alarm, −1 for none. evidence: (K, 2) the latest alarm's
-    capital, negative where outcomes fell. rows: (K, 2) how many rows the arm's count as now.
+    """capital: (K, 3 kinds, 2 sides, bets), side 0 for lower than predicted. raised_at: (K, 3)
+    requests paid for at the latest alarm, −1 for none. evidence: (K, 3) the latest alarm's
+    capital, negative where outcomes fell. rows: (K, 3) how many rows the arm's count as now.
     latest: (K,) newest decision_seq among them, −1 for none. cuts: per kind, per arm, oldest
-    first.
+    first. failed: (K,) how many of the calls that count, ``rows[:, FAILURE]``, failed.
     """
 
     capital: FloatArray
@@ -59,6 +62,7 @@ class Watch:
     rows: FloatArray
     latest: FloatArray
     cuts: tuple[tuple[tuple[Cut, ...], ...], ...]
+    failed: FloatArray
 
     def share(self, kind: int, arm: int, decision_seq: int) -> float:
         """By how much a row of that decision still counts after the alarms so far."""
@@ -91,6 +95,7 @@ def empty_watch(arm_count: int) -> Watch:
         rows=np.zeros((arm_count, len(KINDS))),
         latest=np.full(arm_count, -1.0),
         cuts=(((),) * arm_count,) * len(KINDS),
+        failed=np.zeros(arm_count),
     )
 
 
@@ -99,7 +104,8 @@ def after_quality(
 ) -> Watch:
     """The watch after a reward in [0, 1] that was predicted as ``mean`` give or take ``sd``."""
     centre = min(max(mean, 0.0), 1.0)
-    return _after(watch, arm, 0, reward - centre, sd + TOLERANCE[0], (-centre, 1.0 - centre), paid)
+    bounds = (-centre, 1.0 - centre)
+    return settled(watch, arm, QUALITY, reward - centre, sd + TOLERANCE[QUALITY], bounds, paid)
 
 
 def after_cost(
@@ -108,10 +114,10 @@ def after_cost(
     """The watch after a log amount that was off its prediction by ``residual``."""
     most = _CUT_SDS * noise_sd
     cut = min(max(residual, -most), most)
-    return _after(watch, arm, 1, cut, sd + TOLERANCE[1], (-most, most), paid)
+    return settled(watch, arm, COST, cut, sd + TOLERANCE[COST], (-most, most), paid)
 
 
-def _after(
+def settled(
     watch: Watch,
     arm: int,
     kind: int,
@@ -120,6 +126,10 @@ def _after(
     bounds: tuple[float, float],
     paid: int,
 ) -> Watch:
+    """The watch after the bets of one arm and kind on an outcome that was off by ``residual``.
+
+    margin: by how much its prediction may be off. bounds: least and largest residual there is.
+    """
     capital = watch.capital.copy()
     # A gambler on a fall gains −residual − margin, and loses at most the largest rise and margin.
     for side, (gain, worst) in enumerate(
@@ -155,10 +165,8 @@ def forgetting(watch: Watch, arm: int, kind: int, paid: int) -> float:
 def counted(watch: Watch, row: Observation, arm: int) -> Watch:
     """The watch after a row of the arm is taken into account."""
     rows, latest = watch.rows.copy(), watch.latest.copy()
-    rows[arm] += (
-        float(row.reward is not None) - float(row.previous_reward is not None),
-        float(row.cost_usd is not None),
-    )
+    rows[arm, QUALITY] += float(row.reward is not None) - float(row.previous_reward is not None)
+    rows[arm, COST] += float(row.answered and row.cost_usd is not None)
     latest[arm] = max(float(latest[arm]), float(row.decision_seq))
     return replace(watch, rows=np.maximum(rows, 0.0), latest=latest)
 
@@ -181,6 +189,7 @@ def carried(watch: Watch, origin: IntArray) -> Watch:
         cuts=tuple(
             tuple(of_kind[k] if k >= 0 else () for k in origin.tolist()) for of_kind in watch.cuts
         ),
+        failed=taken(watch.failed, fresh.failed),
     )
 
 
@@ -199,15 +208,16 @@ def with_cut(watch: Watch, kind: int, arm: int, cut: Cut) -> Watch:
 
 def watch_floor(watch: Watch, paid: int) -> FloatArray:
     """(K,) least share of requests for arms whose quality or cost changed not long ago."""
-    age = np.where(watch.raised_at >= 0.0, paid - watch.raised_at, np.inf).min(axis=1)
+    raised_at = watch.raised_at[:, :FAILURE]
+    age = np.where(raised_at >= 0.0, paid - raised_at, np.inf).min(axis=1)
     floor = np.minimum(WATCH_FLOOR, WATCH_PULLS / np.maximum(age, 1.0))
     return np.where(age <= WATCHED_REQUESTS, floor, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An arm of which quality or cost changed. odds: the capital that a bet on it had made.
-    requests: how long ago, in requests paid for."""
+    """An arm of which quality, cost or the rate of failed calls changed. odds: the capital that a
+    bet on it had made. requests: how long ago, in requests paid for."""
 
     arm: int
     kind: str
@@ -217,7 +227,10 @@ class Change:
 
 
 def changes(watch: Watch, paid: int) -> tuple[Change, ...]:
-    """The alarms of arms that are still watched, at most one per arm and kind: the latest."""
+    """The alarms of arms that are still watched, at most one per arm and kind: the latest.
+
+    That calls fail less often than before ends the alarm that they fail more often.
+    """
     return tuple(
         Change(
             arm=arm,
@@ -229,4 +242,5 @@ def changes(watch: Watch, paid: int) -> tuple[Change, ...]:
         for arm in range(watch.raised_at.shape[0])
         for kind in range(len(KINDS))
         if watch.age(arm, kind, paid) <= WATCHED_REQUESTS
+        and (kind != FAILURE or watch.evidence[arm, kind] > 0.0)
     )

@@ -9,21 +9,8 @@ from bandit_router.circuit import BreakerSettings, Circuit, CircuitState, Circui
 from bandit_router.config import ModelConfig
 from bandit_router.errors import ProviderError
 from bandit_router.protocols import Clock
-from bandit_router.types import AttemptStatus
+from bandit_router.types import FAULTS, MODEL_NOT_FOUND
 
-# Context windows, content filters and malformed requests say nothing about the model's health.
-FAULTS = frozenset(
-    {
-        AttemptStatus.CONNECT_ERROR,
-        AttemptStatus.TIMEOUT,
-        AttemptStatus.RATE_LIMITED,
-        AttemptStatus.SERVER_ERROR,
-        AttemptStatus.BAD_RESPONSE,
-        AttemptStatus.AUTHENTICATION,
-        AttemptStatus.STREAM_BROKEN,
-    }
-)
-MODEL_NOT_FOUND = 404
 # Weight of the newest attempt in the success rate: about the last twenty attempts count.
 RELIABILITY_STEP = 0.05
 RELIABILITY_OF_UNTRIED = 1.0

@@ -292,6 +292,7 @@ class AlarmKind(StrEnum):
     CONFIGURATION = "configuration"
     QUALITY = "quality"
     COST = "cost"
+    FAILURE = "failure"
 
 
 class AlertConfig(Section):

@@ -16,7 +16,7 @@ from bandit_router import heads
 from bandit_router.heads import HeadBank
 from bandit_router.policies.base import Rows
 from bandit_router.posterior import Prior, mean_and_variance
-from bandit_router.types import BoolArray, FloatArray, IntArray
+from bandit_router.types import BoolArray, FloatArray, IntArray, Observation
 
 COLD_NOISE = 0.5
 COLD_SCALE = 0.3
@@ -133,6 +133,14 @@ def observed_amount(
     if prices.output_usd[arm] > 0.0:
         return None if output_tokens is None else float(max(output_tokens, 1))
     return None if cost_usd is None else max(cost_usd, LEAST_AMOUNT)
+
+
+def amount_of(prices: Prices, arm: int, row: Observation) -> float | None:
+    """The amount that a row of the log reveals. A call that broke before it answered reveals
+    none: it was cut short, and says nothing of how long an answer is."""
+    if not row.answered:
+        return None
+    return observed_amount(prices, arm, row.output_tokens, row.cost_usd)
 
 
 def surprise(

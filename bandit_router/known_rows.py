@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bandit_router import effort
-from bandit_router.alarms import Watch
+from bandit_router.alarms import COST, QUALITY, Watch
 from bandit_router.basis import Basis, coordinates_of_rows
-from bandit_router.learned_state import COST, QUALITY, LogRows, Problem
+from bandit_router.learned_state import LogRows, Problem
 from bandit_router.policies.base import Rows
 from bandit_router.types import FloatArray
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bandit_router import alarms, effort
+from bandit_router import effort
 from bandit_router.alarms import Watch
 from bandit_router.basis import Basis
 from bandit_router.effort import EffortState, Prices
@@ -15,9 +15,6 @@ from bandit_router.outcome_prior import OutcomePrior
 from bandit_router.pacing import PacerState
 from bandit_router.protocols import FeatureBlock
 from bandit_router.types import BoolArray, FloatArray, IntArray, Tier
-
-# The kinds of alarm, as indices.
-QUALITY, COST = range(len(alarms.KINDS))
 
 
 @dataclass(frozen=True, slots=True)

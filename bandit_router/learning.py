@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from bandit_router import alarms, effort, pacing
+from bandit_router.alarms import COST, QUALITY
 from bandit_router.basis import Basis, cold_basis, coordinates, coordinates_of_rows, fit_basis
 from bandit_router.known_rows import Known, known_rows
-from bandit_router.learned_state import COST, QUALITY, LearnedState, LogRows, Problem
+from bandit_router.learned_state import LearnedState, LogRows, Problem
 from bandit_router.outcome_prior import OutcomePrior
 from bandit_router.policies.base import Beliefs, Evidence, Policy
 from bandit_router.prior_rows import CARD_ROWS, borne_out, cards, prior_rows, with_card_rows
@@ -88,10 +89,9 @@ def _with_prior(
     known = with_card_rows(problem, prior_rows(problem, basis, prior, state.clock, state.watch))
     learned = _fitted(problem, policy, state, basis, known)
     recent = slice(max(prior.features.shape[0] - pacing.WINDOW, 0), None)
-    rows = [
-        np.bincount(of.arm, weights=of.weight, minlength=len(problem.arms))
-        for of in (known.reward, known.log_amount)
-    ]
+    rows = np.zeros_like(learned.watch.rows)
+    for kind, of in ((QUALITY, known.reward), (COST, known.log_amount)):
+        rows[:, kind] = np.bincount(of.arm, weights=of.weight, minlength=len(problem.arms))
     learned = replace(
         learned,
         pacer=replace(
@@ -100,7 +100,7 @@ def _with_prior(
             window_tokens=tuple(float(tokens) for tokens in prior.input_tokens[recent]),
         ),
         # An alarm is to cut what the prior says as well.
-        watch=replace(learned.watch, rows=np.stack(rows, axis=1)),
+        watch=replace(learned.watch, rows=rows),
     )
     return with_solved_price(problem, policy, learned)
 
@@ -173,9 +173,8 @@ def fold(
         )
         gained = (row.reward is not None) - (row.previous_reward is not None)
         changes["rewards"] = _raised(state.rewards, arm, float(gained))
-    answered = row.cost_usd is not None or row.latency_s is not None
-    if answered:
-        amount = effort.observed_amount(problem.prices, arm, row.output_tokens, row.cost_usd)
+    if row.answered:
+        amount = effort.amount_of(problem.prices, arm, row)
         changes["effort"] = effort.after_call(
             state.effort,
             arm,
@@ -186,16 +185,19 @@ def fold(
         )
         changes["pulls"] = _raised(state.pulls, arm, 1.0)
     state = replace(state, **changes)
-    if answered:
-        paid_usd = row.cost_usd
-        if paid_usd is None:
-            # A call that nobody put a price on is booked at what it was expected to cost.
-            _, expected = predict(problem, policy, state, z, row.input_tokens)
-            paid_usd = float(expected.cost_usd[arm])
-        pacer = pacing.after_payment(state.pacer, z, row.input_tokens, paid_usd, problem.budget_usd)
-        state = replace(state, pacer=pacer)
-        if pacing.due(pacer):
-            state = with_solved_price(problem, policy, state)
+    if not row.answered:
+        # A request is paid for once, by its answer; what failed calls cost is owed besides.
+        wasted = pacing.after_waste(state.pacer, row.cost_usd, problem.budget_usd)
+        return replace(state, pacer=wasted)
+    paid_usd = row.cost_usd
+    if paid_usd is None:
+        # A call that nobody put a price on is booked at what it was expected to cost.
+        _, expected = predict(problem, policy, state, z, row.input_tokens)
+        paid_usd = float(expected.cost_usd[arm])
+    pacer = pacing.after_payment(state.pacer, z, row.input_tokens, paid_usd, problem.budget_usd)
+    state = replace(state, pacer=pacer)
+    if pacing.due(pacer):
+        state = with_solved_price(problem, policy, state)
     return state
 
 

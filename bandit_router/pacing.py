@@ -82,6 +82,13 @@ def after_payment(
     )
 
 
+def after_waste(pacer: PacerState, cost_usd: float | None, budget_usd: float | None) -> PacerState:
+    """The pacer after a call was paid for that answered nothing: its dollars are owed."""
+    if cost_usd is None or budget_usd is None:
+        return pacer
+    return replace(pacer, account_usd=pacer.account_usd - cost_usd)
+
+
 def due(pacer: PacerState) -> bool:
     """Whether λ is to be solved anew after the latest payment."""
     return pacer.paid <= SOLVE_ALWAYS_UNTIL or pacer.paid % SOLVE_EVERY == 0

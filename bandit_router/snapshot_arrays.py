@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bandit_router.alarms import Cut, Watch
+from bandit_router.alarms import KINDS, Cut, Watch, empty_watch
 from bandit_router.basis import Basis
 from bandit_router.evidence import Priors
 from bandit_router.heads import HeadBank
@@ -137,21 +137,31 @@ def watch_arrays(watch: Watch) -> dict[str, FloatArray]:
         "watch.evidence": watch.evidence,
         "watch.rows": watch.rows,
         "watch.latest": watch.latest,
+        "watch.failed": watch.failed,
         "watch.cuts": np.array(cuts, dtype=np.float64).reshape(len(cuts), 4),
     }
 
 
 def watch_from_arrays(arrays: Mapping[str, FloatArray]) -> Watch:
     """The alarms back from their arrays."""
-    arms, kinds = arrays["watch.rows"].shape
-    cuts: list[list[list[Cut]]] = [[[] for _ in range(arms)] for _ in range(kinds)]
+    arms = arrays["watch.rows"].shape[0]
+    cuts: list[list[list[Cut]]] = [[[] for _ in range(arms)] for _ in KINDS]
+    fresh = empty_watch(arms)
+
+    def known(name: str, new: FloatArray) -> FloatArray:
+        # Snapshots of before the third kind of alarm have none of it yet.
+        old = arrays[f"watch.{name}"]
+        new[:, : old.shape[1]] = old
+        return new
+
     for kind, arm, decision_seq, share in arrays["watch.cuts"].tolist():
         cuts[int(kind)][int(arm)].append(Cut(int(decision_seq), share))
     return Watch(
-        capital=arrays["watch.capital"],
-        raised_at=arrays["watch.raised_at"],
-        evidence=arrays["watch.evidence"],
-        rows=arrays["watch.rows"],
+        capital=known("capital", fresh.capital),
+        raised_at=known("raised_at", fresh.raised_at),
+        evidence=known("evidence", fresh.evidence),
+        rows=known("rows", fresh.rows),
         latest=arrays["watch.latest"],
         cuts=tuple(tuple(tuple(of_arm) for of_arm in of_kind) for of_kind in cuts),
+        failed=arrays.get("watch.failed", fresh.failed),
     )

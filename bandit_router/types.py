@@ -89,6 +89,21 @@ class AttemptStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+# Context windows, content filters and malformed requests say nothing about the model's health.
+FAULTS = frozenset(
+    {
+        AttemptStatus.CONNECT_ERROR,
+        AttemptStatus.TIMEOUT,
+        AttemptStatus.RATE_LIMITED,
+        AttemptStatus.SERVER_ERROR,
+        AttemptStatus.BAD_RESPONSE,
+        AttemptStatus.AUTHENTICATION,
+        AttemptStatus.STREAM_BROKEN,
+    }
+)
+MODEL_NOT_FOUND = 404
+
+
 @dataclass(frozen=True, slots=True)
 class Controls:
     """What a caller asks of the choice itself, beside the candidates that he names.
@@ -235,6 +250,11 @@ class Attempt:
     cost_usd: float | None = None
     error: str | None = None
 
+    @property
+    def failed(self) -> bool:
+        """Whether it ended in a failure that says something about the model."""
+        return self.status in FAULTS or self.http_status == MODEL_NOT_FOUND
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -321,6 +341,9 @@ class Observation:
     first_token_s and output_tokens come with the outcome row, once, and are None on feedback
     rows.
     extractor_version: which extractor made the features; "" where that is not in question.
+    failed: whether a call of the arm failed, be it that a later one answered; None on rows that
+    are about no call, and where nobody noted it. A row of failed calls alone has no latency_s,
+    and their cost.
     """
 
     decision_seq: int
@@ -338,3 +361,11 @@ class Observation:
     previous_weight: float = 1.0
     first_token_s: float | None = None
     tenant: str = ""
+    failed: bool | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether the row is about an answer, and not about feedback or failed calls alone."""
+        if self.failed is not None:
+            return self.latency_s is not None
+        return self.cost_usd is not None or self.latency_s is not None

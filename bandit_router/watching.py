@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from bandit_router import alarms, effort
-from bandit_router.alarms import Cut
-from bandit_router.learned_state import COST, QUALITY, LearnedState, Problem
+from bandit_router import alarms, effort, failure_rate
+from bandit_router.alarms import COST, QUALITY, Cut
+from bandit_router.learned_state import LearnedState, Problem
 from bandit_router.policies.base import Policy
 from bandit_router.types import FloatArray, Observation
 
@@ -29,10 +29,11 @@ def watched(
         beliefs = policy.beliefs(state.policy, z)
         mean, sd = float(beliefs.mean[arm]), float(beliefs.sd[arm])
         watch = alarms.after_quality(watch, arm, row.reward, mean, sd, paid)
-    amount = effort.observed_amount(problem.prices, arm, row.output_tokens, row.cost_usd)
+    amount = effort.amount_of(problem.prices, arm, row)
     if amount is not None:
         off, sd, noise_sd = effort.surprise(state.effort, arm, z, amount)
         watch = alarms.after_cost(watch, arm, off, sd, noise_sd, paid)
+    watch = failure_rate.after_row(watch, arm, row, paid)
     state = replace(state, watch=watch)
     for kind in (QUALITY, COST):
         share = alarms.forgetting(watch, arm, kind, paid)

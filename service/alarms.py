@@ -92,10 +92,11 @@ class AlarmBoard:
         for change in changes(state.watch, state.pacer.paid):
             model = self._runtime.problem.arms[change.arm]
             kind = AlarmKind(change.kind)
+            what = "the rate of failed calls" if kind is AlarmKind.FAILURE else kind.value
             yield (
                 kind,
                 model,
-                f"{kind.value} is {'higher' if change.risen else 'lower'} than it was: odds of "
+                f"{what} is {'higher' if change.risen else 'lower'} than it was: odds of "
                 f"{change.odds:,.0f} to 1, {change.requests} requests ago",
             )
 

@@ -128,29 +128,53 @@ async def _write_endings(connection: AsyncConnection, endings: Sequence[_Ending]
     credited = await reward_log.credits_of(connection, fresh)
     rows: list[dict[str, Any]] = []
     for decision_id, ending in fresh.items():
-        rows += _learner_rows(ending.outcome, credited.get(decision_id))
+        rows += _learner_rows(ending, credited.get(decision_id))
     await reward_log.append(connection, rows)
     return known
 
 
-def _learner_rows(outcome: Outcome, credit: reward_log.Credit | None) -> list[dict[str, Any]]:
-    """What the chain took, and a reward's move to the model that answered."""
-    if outcome.answered_by is None:
-        return []
+def _learner_rows(ending: _Ending, credit: reward_log.Credit | None) -> list[dict[str, Any]]:
+    """What each model's calls took, the answer last, and a reward's move to the model that
+    answered."""
+    outcome = ending.outcome
     answered_by, decision_id = outcome.answered_by, outcome.decision_id
     rows = [
+        reward_log.learner_row(decision_id, model, cost_usd=_paid_usd(of_model), failed=failed)
+        for model, of_model in _by_model(ending.attempts).items()
+        if model != answered_by
+        and ((failed := any(a.failed for a in of_model)) or _paid_usd(of_model) is not None)
+    ]
+    if answered_by is None:
+        return rows
+    own = _by_model(ending.attempts).get(answered_by, ())
+    rows.append(
         reward_log.learner_row(
             decision_id,
             answered_by,
-            cost_usd=outcome.cost_usd,
+            # An outcome that somebody else reports comes without attempts.
+            cost_usd=_paid_usd(own) if own else outcome.cost_usd,
             latency_s=outcome.latency_s,
             first_token_s=outcome.first_token_s,
             output_tokens=outcome.output_tokens,
+            failed=any(a.failed for a in own),
         )
-    ]
+    )
     if credit is not None and credit.reward is not None and credit.arm != answered_by:
         rows += [
             reward_log.learner_row(decision_id, credit.arm, previous_reward=credit.reward),
             reward_log.learner_row(decision_id, answered_by, reward=credit.reward),
         ]
     return rows
+
+
+def _by_model(attempts: Sequence[Attempt]) -> dict[str, list[Attempt]]:
+    of_model: dict[str, list[Attempt]] = {}
+    for attempt in attempts:
+        of_model.setdefault(attempt.model, []).append(attempt)
+    return of_model
+
+
+def _paid_usd(attempts: Sequence[Attempt]) -> float | None:
+    """What these attempts cost together, None where nobody knows of any."""
+    costs = [attempt.cost_usd for attempt in attempts if attempt.cost_usd is not None]
+    return sum(costs) if costs else None

@@ -37,7 +37,8 @@ ROWS = text(
     f"""
     SELECT r.xid, r.seq AS row_seq, r.decision_id, r.arm, r.reward, r.previous_reward,
            r.weight, r.previous_weight, r.cost_usd, r.latency_s, r.first_token_s,
-           r.output_tokens, d.seq, d.features, d.input_tokens, d.extractor_version, d.tenant
+           r.output_tokens, r.failed, d.seq, d.features, d.input_tokens, d.extractor_version,
+           d.tenant
     FROM rewards r LEFT JOIN decisions d ON d.id = r.decision_id AND NOT {EXCLUDED}
     WHERE (r.xid, r.seq) > (:after_xid, :after_seq)
       AND (r.xid, r.seq) <= (:upto_xid, :upto_seq) AND r.xid < {SETTLED}
@@ -49,6 +50,7 @@ LAST_SETTLED = text(
 )
 # The newest decisions of which something was known at a place in the log, and what it was.
 # The arm is that of the last row: a reward moves to the model that answered, and stays there.
+# Rows of failed calls alone are about models that did not answer.
 FINAL = text(
     f"""
     SELECT d.seq, d.id AS decision_id, known.arm, known.reward, known.weight, known.cost_usd,
@@ -67,6 +69,7 @@ FINAL = text(
                max(r.output_tokens) AS output_tokens
         FROM rewards r
         WHERE r.decision_id = d.id AND (r.xid, r.seq) <= (:upto_xid, :upto_seq)
+          AND (r.failed IS NULL OR r.latency_s IS NOT NULL)
     ) known
     WHERE known.arm IS NOT NULL
     ORDER BY d.seq
@@ -247,6 +250,7 @@ def _observation(row: Mapping[Any, Any]) -> Observation:
         previous_weight=row.get("previous_weight", 1.0),
         first_token_s=row["first_token_s"],
         tenant=row["tenant"],
+        failed=row.get("failed"),
     )
 
 

@@ -85,6 +85,7 @@ def learner_row(
     latency_s: float | None = None,
     first_token_s: float | None = None,
     output_tokens: int | None = None,
+    failed: bool | None = None,
 ) -> dict[str, Any]:
     """The columns of one learner row."""
     return {
@@ -98,6 +99,7 @@ def learner_row(
         "latency_s": latency_s,
         "first_token_s": first_token_s,
         "output_tokens": output_tokens,
+        "failed": failed,
     }
 
 

@@ -212,6 +212,8 @@ rewards = Table(
     Column("latency_s", Double),
     Column("first_token_s", Double),
     Column("output_tokens", Integer),
+    # Whether calls of the arm failed; a row of failed calls alone has no latency_s.
+    Column("failed", Boolean),
     Column("created_at", TIMESTAMP, nullable=False, server_default=NOW),
     PrimaryKeyConstraint("xid", "seq"),
     Index(None, "decision_id", "seq"),

@@ -85,7 +85,8 @@ async def test_the_next_model_answers_where_the_first_fails_and_gets_the_credit(
             assert found["outcome"]["answered_by"] == "good"
             await service.judge(got.headers["x-router-decision-id"], 0.9)
             found = await service.decision(got.headers["x-router-decision-id"])
-            assert [row["arm"] for row in found["rewards"]] == ["good", "good"]
+            # The failed call, the answer, and what it is worth.
+            assert [row["arm"] for row in found["rewards"]] == ["dead", "good", "good"]
 
 
 @pytest.mark.asyncio

@@ -62,15 +62,63 @@ async def test_an_outcome_its_attempts_and_its_learner_row_come_together(
     found = await detail_of(engine, decision)
     assert found.outcome == outcome
     assert found.attempts == (replace(failed, error="slow\ufffder"), tried[1])
-    (row,) = (await PostgresLearnerStore(engine).learner_rows(START, 10)).observations
-    assert (row.arm, row.reward, row.previous_reward) == ("large", None, None)
+    rows = (await PostgresLearnerStore(engine).learner_rows(START, 10)).observations
+    assert [(row.arm, row.failed) for row in rows] == [("small", True), ("large", False)]
+    assert (rows[0].cost_usd, rows[0].latency_s) == (None, None)
+    row = rows[1]
+    assert (row.reward, row.previous_reward) == (None, None)
     assert (row.cost_usd, row.latency_s, row.output_tokens) == (0.00021, 0.8, 34)
     assert row.features.tolist() == decision.features.tolist()
     assert (row.input_tokens, row.decision_seq) == (12, found.seq)
 
 
 @pytest.mark.asyncio
-async def test_a_failed_chain_teaches_the_learner_nothing(engine: AsyncEngine) -> None:
+async def test_each_attempt_is_booked_to_its_own_model(engine: AsyncEngine) -> None:
+    decision = make_decision()
+    broken = AttemptStatus.STREAM_BROKEN
+    tried = [
+        make_attempt(decision, 0, status=broken, cost_usd=0.5),
+        make_attempt(decision, 1, status=broken, cost_usd=0.25),
+        make_attempt(decision, 2, model="large", status=broken, cost_usd=0.01),
+        make_attempt(decision, 3, model="large", cost_usd=0.02),
+    ]
+    async with PostgresDecisionLog(engine) as log:
+        await log.record_decision(decision)
+        await log.record_outcome(make_outcome(decision, "large", cost_usd=0.78), tried)
+    store = PostgresLearnerStore(engine)
+    rows = (await store.learner_rows(START, 10)).observations
+    assert [(row.arm, row.cost_usd, row.answered, row.failed) for row in rows] == [
+        ("small", 0.75, False, True),
+        ("large", 0.03, True, True),
+    ]
+    # A fit from scratch has the answer alone: a broken call says nothing of an answer's size.
+    (final,) = (await store.refit_rows(10)).observations
+    assert (final.arm, final.cost_usd, final.latency_s) == ("large", 0.03, 0.8)
+    # What the whole chain took stays with the outcome.
+    found = (await detail_of(engine, decision)).outcome
+    assert found is not None
+    assert found.cost_usd == 0.78
+
+
+@pytest.mark.asyncio
+async def test_a_chain_that_failed_teaches_that_its_models_did(engine: AsyncEngine) -> None:
+    decision = make_decision()
+    tried = [
+        make_attempt(decision, 0, status=AttemptStatus.TIMEOUT, cost_usd=None),
+        make_attempt(decision, 1, model="large", status=AttemptStatus.REJECTED, cost_usd=None),
+    ]
+    async with PostgresDecisionLog(engine) as log:
+        await log.record_decision(decision)
+        await log.record_outcome(make_outcome(decision, None, attempts=2, cost_usd=None), tried)
+    store = PostgresLearnerStore(engine)
+    (row,) = (await store.learner_rows(START, 10)).observations
+    # A request that its upstream rejected says nothing of the model.
+    assert (row.arm, row.failed, row.answered) == ("small", True, False)
+    assert (await store.refit_rows(10)).observations == []
+
+
+@pytest.mark.asyncio
+async def test_a_chain_without_attempts_teaches_the_learner_nothing(engine: AsyncEngine) -> None:
     decision = make_decision()
     async with PostgresDecisionLog(engine) as log:
         await log.record_decision(decision)

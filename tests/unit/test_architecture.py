@@ -50,6 +50,7 @@ FLOOR_OF = {
     "bandit_router.eligibility": Floor.MATHEMATICS,
     "bandit_router.evidence": Floor.MATHEMATICS,
     "bandit_router.exploration": Floor.MATHEMATICS,
+    "bandit_router.failure_rate": Floor.MATHEMATICS,
     "bandit_router.features": Floor.MATHEMATICS,
     "bandit_router.heads": Floor.MATHEMATICS,
     "bandit_router.ids": Floor.MATHEMATICS,
