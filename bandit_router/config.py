@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from bandit_router.config_base import Dollars, MetricName, Name, Seconds, Section, Share
+from bandit_router.config_challengers import ChallengerConfig, LineName
 from bandit_router.config_steering import SteeringTables
 from bandit_router.types import GENERATING, Operation, Tier
 
@@ -103,6 +105,8 @@ class PolicyConfig(Section):
     half_life_decisions: age at which an observation counts half; None never forgets.
     latency_miss_probability: chance of missing a request's max_latency_s that is still taken (δ).
     prior: file of outcomes recorded elsewhere, by ``bandit-router fit-prior``; None starts cold.
+    learned_as: name under which what is learned is stored; None is the policy's own name. A
+    promoted challenger's is told by ``bandit-router challengers list``.
     """
 
     name: str = "thompson"
@@ -113,6 +117,7 @@ class PolicyConfig(Section):
     half_life_decisions: Annotated[float, Field(gt=0)] | None = None
     latency_miss_probability: Annotated[float, Field(gt=0, lt=1)] = 0.1
     prior: Path | None = None
+    learned_as: LineName | None = None
 
 
 class FeaturesConfig(Section):
@@ -336,6 +341,7 @@ class RouterConfig(SteeringTables):
     server: ServerConfig = ServerConfig()
     alerts: tuple[AlertConfig, ...] = ()
     tracing: TracingConfig = TracingConfig()
+    challengers: tuple[ChallengerConfig, ...] = ()
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
@@ -356,7 +362,46 @@ class RouterConfig(SteeringTables):
                 f"policy 'fixed' needs model = one of {', '.join(names)}; got {self.policy.model}"
             )
         self.check_names(names)
+        self._check_challengers()
         return self
+
+    def varied(
+        self,
+        policy: Mapping[str, Any],
+        exploration: Mapping[str, Any],
+        *,
+        learned_as: str | None,
+    ) -> Self:
+        """The whole with other keys in these two sections. Raises ValueError for bad ones."""
+        if "learned_as" in policy:
+            raise ValueError("policy.learned_as is the router's to choose for a challenger")
+        policies = {**self.policy.model_dump(), **policy, "learned_as": learned_as}
+        explores = {**self.exploration.model_dump(), **exploration}
+        made = {
+            "policy": PolicyConfig.model_validate(policies),
+            "exploration": ExplorationConfig.model_validate(explores),
+        }
+        whole = self.model_copy(update=made)
+        names = [model.name for model in self.models]
+        if whole.policy.name == "fixed" and whole.policy.model not in names:
+            raise ValueError(f"policy 'fixed' needs policy.model = one of {', '.join(names)}")
+        return whole
+
+    def _check_challengers(self) -> None:
+        named = [challenger.name for challenger in self.challengers]
+        doubled = sorted({name for name in named if named.count(name) > 1})
+        if doubled:
+            raise ValueError(f"challenger names must be unique; doubled: {', '.join(doubled)}")
+        for challenger in self.challengers:
+            try:
+                self.varied(challenger.policy, challenger.exploration, learned_as=None)
+            except ValidationError as error:
+                told = "; ".join(
+                    f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
+                )
+                raise ValueError(f"challenger '{challenger.name}': {told}") from error
+            except ValueError as error:
+                raise ValueError(f"challenger '{challenger.name}': {error}") from error
 
     @property
     def routable(self) -> tuple[ModelConfig, ...]:

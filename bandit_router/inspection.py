@@ -9,6 +9,7 @@ import numpy as np
 
 from bandit_router import snapshot
 from bandit_router.choosers import STATE_OF, chooser_named
+from bandit_router.contender import mixture
 from bandit_router.errors import ConfigError, SnapshotError
 from bandit_router.heads import HeadBank
 from bandit_router.learning import LearnedState, Problem, init_state, predict
@@ -151,7 +152,13 @@ def check_pmf(
         price_of_second=decision.price_of_second,
         exploration=decision.exploration,
     )
-    difference = float(np.abs(pmf - decision.pmf).max())
+    if decision.trial is not None:
+        # What the policy itself would have drawn from, and then the mixture as it was drawn from.
+        alone = decision.trial.champion_pmf
+        off = np.abs(np.stack([pmf - alone, mixture(decision.trial) - decision.pmf]))
+    else:
+        off = np.abs(pmf - decision.pmf)
+    difference = float(off.max())
     return PmfCheck(
         recomputed=pmf,
         largest_difference=difference,

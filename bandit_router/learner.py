@@ -19,7 +19,7 @@ from bandit_router.learning import LearnedState, LogRows, Problem
 from bandit_router.policies import Policy
 from bandit_router.protocols import Clock, LearnerBatch, LearnerStore, SnapshotRecord
 from bandit_router.roster import adapted
-from bandit_router.router import Serving
+from bandit_router.serving import Serving
 from bandit_router.types import Observation
 
 # The first fits come early, then each time the rewards have grown by half.
@@ -72,7 +72,14 @@ class Learner:
         extractor_version: str,
         config: LearnerConfig,
         clock: Clock,
+        *,
+        frozen: bool = False,
+        books: bool = True,
     ) -> None:
+        """frozen: stay what the newest snapshot is. books: whether what is paid is this policy's
+        own spending; a challenger's budget is not to blame for what the champion spends."""
+        self.frozen = frozen
+        self._books = books
         self._store = store
         self._problem = problem
         self._policy = policy
@@ -144,6 +151,8 @@ class Learner:
     async def take_over(self) -> Serving:
         """What a new leader does first: load, and without a usable snapshot fit from the log."""
         await self.load()
+        if self.frozen:
+            return self.serving
         if self._other_prior:
             # Served until here; what was believed beforehand is another thing now.
             self._state = learning.init_state(self._problem, self._policy)
@@ -166,6 +175,8 @@ class Learner:
         A step that fails changes nothing, so that it can be taken again.
         """
         self._take_up()
+        if self.frozen:
+            return False
         if self._other_arms and self._cursor != START:
             await self.take_over()
             return True
@@ -223,6 +234,8 @@ class Learner:
                     state = learning.fold(self._problem, self._policy, state, row)
                 except FloatingPointError as error:
                     reason = str(error)
+                if not self._books:
+                    state = without_account(state)
             if reason is not None:
                 self.quarantine.append(Quarantined(str(row.decision_id), row.arm, reason))
         return state
@@ -256,6 +269,11 @@ class Learner:
             )
         )
         self._version += 1
+
+
+def without_account(state: LearnedState) -> LearnedState:
+    """The state with neither debt nor savings."""
+    return replace(state, pacer=replace(state.pacer, account_usd=0.0))
 
 
 def unfit(row: Observation, problem: Problem) -> str | None:

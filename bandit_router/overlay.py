@@ -13,11 +13,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from bandit_router.config import ModelConfig, RouterConfig
+from bandit_router.config_challengers import ChampionSetting, TrialSetting
 from bandit_router.errors import ConfigError
 
 MODEL = "model:"
 BUDGET = "policy.budget_usd_per_request"
 FROZEN = "exploration.frozen"
+TRIAL = "trial"
+CHAMPION = "champion"
 
 
 class ModelState(StrEnum):
@@ -39,12 +42,15 @@ class ModelSetting:
 @dataclass(frozen=True, slots=True)
 class Overlay:
     """budget_set: whether ``budget_usd`` counts; None is a budget too, namely none.
-    frozen: choose what looks best, and try nothing."""
+    frozen: choose what looks best, and try nothing. trial: of a challenger, if one is on trial.
+    champion: the promoted challenger that serves, None where the file's policy does."""
 
     models: Mapping[str, ModelSetting] = field(default_factory=dict)
     budget_set: bool = False
     budget_usd: float | None = None
     frozen: bool = False
+    trial: TrialSetting | None = None
+    champion: ChampionSetting | None = None
 
 
 def overlay_of(settings: Mapping[str, Any]) -> Overlay:
@@ -61,6 +67,8 @@ def overlay_of(settings: Mapping[str, Any]) -> Overlay:
         budget_set=BUDGET in settings,
         budget_usd=settings.get(BUDGET),
         frozen=bool(settings.get(FROZEN, False)),
+        trial=TrialSetting(**settings[TRIAL]) if settings.get(TRIAL) else None,
+        champion=ChampionSetting(**settings[CHAMPION]) if settings.get(CHAMPION) else None,
     )
 
 
@@ -90,6 +98,7 @@ def overlaid(config: RouterConfig, overlay: Overlay) -> RouterConfig:
         elif setting.state is not ModelState.RETIRED:
             paused = setting.state is ModelState.PAUSED
             kept.append(model.model_copy(update={"paused": paused}))
+    config = _championed(config, overlay.champion)
     sections = {name: getattr(config, name) for name in RouterConfig.model_fields}
     policy = config.policy
     if overlay.budget_set:
@@ -104,3 +113,15 @@ def overlaid(config: RouterConfig, overlay: Overlay) -> RouterConfig:
     except ValidationError as error:
         told = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())
         raise ConfigError(f"what operators set does not fit the file: {told}") from error
+
+
+def _championed(config: RouterConfig, champion: ChampionSetting | None) -> RouterConfig:
+    """The configuration under which the promoted challenger serves."""
+    if champion is None:
+        return config
+    try:
+        return config.varied(champion.policy, champion.exploration, learned_as=champion.line)
+    except ValueError as error:
+        raise ConfigError(
+            f"'{champion.name}', which was promoted, does not fit the file: {error}"
+        ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from bandit_router.choice import draw, mix, one_hot, uniform_for
 from bandit_router.choosers import STATE_OF, Choosers
 from bandit_router.config import ExplorationConfig, ModelConfig, RouterConfig
 from bandit_router.constraints import QualityFloors, bounded, foresee
+from bandit_router.contender import Contender, credited, mixture
 from bandit_router.effort import Prices
 from bandit_router.eligibility import check_known, check_serves, eligible_models, is_weaker
 from bandit_router.errors import ConfigError
@@ -29,27 +30,22 @@ from bandit_router.policies.base import Beliefs
 from bandit_router.prices import estimate_input_tokens
 from bandit_router.protocols import FeatureExtractor
 from bandit_router.selection import Selection, select
+from bandit_router.serving import Serving
 from bandit_router.types import (
     BoolArray,
     Decision,
     FeatureArray,
+    FloatArray,
     MaskReason,
     Mode,
     Operation,
     Pin,
     RoutingRequest,
+    Trial,
 )
 
 # Utilities closer than this are a tie, broken by reliability.
 UTILITY_TIE = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """The learned state in use, and the version of the snapshot that holds it."""
-
-    version: int
-    state: LearnedState
 
 
 def problem_of(
@@ -84,8 +80,18 @@ def problem_of(
 
 
 def policy_of(config: RouterConfig) -> Policy[Any]:
-    """The configured policy. Raises ConfigError for an unknown one."""
-    return build_policy(config.policy.name, options_of(config))
+    """The configured policy, under the name that its snapshots have. Raises ConfigError for an
+    unknown one."""
+    policy = build_policy(config.policy.name, options_of(config))
+    stored_as = config.policy.learned_as
+    return policy if stored_as is None else renamed(policy, stored_as)
+
+
+def renamed(policy: Policy[Any], name: str) -> Policy[Any]:
+    """The same policy, whose decisions and snapshots go by another name."""
+    named: Any = policy
+    changed: Policy[Any] = replace(named, name=name)
+    return changed
 
 
 def options_of(config: RouterConfig) -> PolicyOptions:
@@ -110,9 +116,12 @@ class Router:
         activity: ActivityLog,
         secret: bytes,
         frozen: bool = False,
+        contender: Contender | None = None,
     ) -> None:
         if problem.arms != tuple(model.name for model in config.models):
             raise ConfigError("the problem's arms are not the configured models, in their order")
+        if contender is not None and contender.problem.arms != problem.arms:
+            raise ConfigError("the challenger's models are not the configured ones, in their order")
         self._models: tuple[ModelConfig, ...] = config.models
         self._exploration: ExplorationConfig = config.exploration
         self._last_resorts = config.last_resorts
@@ -126,6 +135,7 @@ class Router:
         self._activity = activity
         self._secret = secret
         self._frozen = frozen
+        self.contender = contender
         self._most_misses = config.policy.latency_miss_probability
         self._floors = QualityFloors()
         self.serving = serving
@@ -178,6 +188,7 @@ class Router:
             None if firm is not None else self._activity.at(now_s),
         )
         pin = firm or self._kept_pin(request.pin, eligible)
+        trial: Trial | None = None
         if pin is not None:
             mode, arm = pin.mode, self._problem.arms.index(pin.model)
             pmf, exploration = one_hot(arm, eligible.size), no_exploration(eligible.size)
@@ -187,7 +198,14 @@ class Router:
                 best = int(np.where(eligible, selection.utility, -np.inf).argmax())
                 exploration = greedily(best, eligible.size)
                 pmf = mix(pmf, exploration)
+            # A tier's own policy or budget, or a wish not to explore, is not what is on trial.
+            if policy is self._policy and state is serving.state:
+                trial = self._trial(decision_id, pmf, features, input_tokens, eligible)
+            if trial is not None:
+                pmf = mixture(trial)
             arm = draw(pmf, uniform_for(decision_id, self._secret))
+            if trial is not None and trial.share:
+                trial = credited(trial, arm, uniform_for(decision_id, self._secret, b"side"))
         if firm is not None:
             # A named model stands alone, unless others are listed to fall back along.
             listed = dict.fromkeys(request.candidates or ())
@@ -225,7 +243,24 @@ class Router:
             metadata=request.metadata,
             prompt=list(request.messages) if self._keep_prompts else None,
             influences=self._influences(request, policy),
+            trial=trial,
         )
+
+    def _trial(
+        self,
+        decision_id: UUID,
+        pmf: FloatArray,
+        features: FeatureArray,
+        input_tokens: int,
+        eligible: BoolArray,
+    ) -> Trial | None:
+        """What the challenger would do, where there is one and it is asked."""
+        contender = self.contender
+        if contender is None:
+            return None
+        if not contender.asked(uniform_for(decision_id, self._secret, b"shadow")):
+            return None
+        return contender.beside(pmf, features, input_tokens, eligible, frozen=self._frozen)
 
     def _within_bounds(
         self,

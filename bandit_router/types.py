@@ -198,6 +198,23 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """What a challenger would have done with a request, and what part it had in the choice.
+
+    challenger: the name that its snapshots are stored under. share: its part of the mixture
+    that was drawn from; 0 in shadow. pmf, champion_pmf: (K,) of either side alone. drew:
+    whether the choice counts as the challenger's.
+    """
+
+    challenger: str
+    snapshot_version: int
+    share: float
+    pmf: FloatArray
+    champion_pmf: FloatArray
+    drew: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """One choice of one arm, with everything needed to replay and audit it.
 
@@ -205,6 +222,7 @@ class Decision:
     pmf: the very vector that ``chosen`` was drawn from; propensity is its entry.
     features: (n,) as extracted. price_of_dollar: λ, in quality per dollar.
     fallbacks: what to call, in order, when ``chosen`` fails. influences: as in the request.
+    trial: of the challenger that was asked too, if one was.
     """
 
     id: UUID
@@ -231,6 +249,7 @@ class Decision:
     metadata: Mapping[str, str]
     prompt: Any | None = None
     influences: Mapping[str, str] = field(default_factory=dict)
+    trial: Trial | None = None
 
 
 @dataclass(frozen=True, slots=True)

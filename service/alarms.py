@@ -105,6 +105,8 @@ class AlarmBoard:
 
         Raises StoreUnavailable without a database.
         """
+        if self._runtime.learner.frozen:
+            return 0.0
         xid, seq = self._runtime.learner.progress.cursor
         with store_errors(self._runtime.engine):
             async with self._runtime.engine.connect() as connection:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from bandit_router.errors import RouterError, SnapshotError, StoreUnavailable
 from bandit_router.learner import Learner
 from bandit_router.protocols import Clock
-from bandit_router.router import Serving
+from bandit_router.serving import Serving
 from bandit_router.store.leadership import LeaderLock
 from bandit_router.store.learner_store import SNAPSHOTS_CHANNEL, PostgresLearnerStore
 from bandit_router.store.notifications import Notifications

@@ -30,6 +30,7 @@ LIVE_SECTIONS = (
     "tiers",
     "workflows",
     "cache",
+    "challengers",
 )
 RETRY_S = 5.0
 log = logging.getLogger(__name__)
@@ -118,6 +119,8 @@ def changed_sections(old: RouterConfig, new: RouterConfig) -> tuple[str, ...]:
         fixed.append("policy.name")
     if old.policy.prior != new.policy.prior:
         fixed.append("policy.prior")
+    if old.policy.learned_as != new.policy.learned_as:
+        fixed.append("policy.learned_as")
     if settings_of(old.fallback) != settings_of(new.fallback):
         fixed.append("what [fallback] says of breakers")
     if fixed:

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from bandit_router.features import build_extractor
 from bandit_router.ids import uuid7
 from bandit_router.learner import Learner
 from bandit_router.learning import Problem
+from bandit_router.outcome_prior import OutcomePrior
 from bandit_router.overlay import Overlay
 from bandit_router.policies import Policy
 from bandit_router.prior_file import read_prior
@@ -31,7 +33,8 @@ from bandit_router.protocols import Clock, Provider
 from bandit_router.providers.registry import build_providers, close_providers
 from bandit_router.providers.replayed import FaultPlan
 from bandit_router.roster import adapted
-from bandit_router.router import Router, Serving, policy_of, problem_of
+from bandit_router.router import Router, policy_of, problem_of
+from bandit_router.serving import Serving
 from bandit_router.steering import steered
 from bandit_router.store import migrate
 from bandit_router.store.api_keys import ApiKeys, Principal
@@ -41,15 +44,13 @@ from bandit_router.store.embedded import EmbeddedPostgres
 from bandit_router.store.engine import check_server, make_engine, shown
 from bandit_router.store.feedback_store import PostgresFeedbackStore
 from bandit_router.store.inspection_store import InspectionStore
-from bandit_router.store.leadership import LeaderLock
-from bandit_router.store.learner_store import SNAPSHOTS_CHANNEL, PostgresLearnerStore
+from bandit_router.store.learner_store import PostgresLearnerStore
 from bandit_router.store.limit_store import LimitStore
 from bandit_router.store.live_settings import LIVE_CHANNEL, LiveSettings
 from bandit_router.store.models_table import upsert_models
 from bandit_router.store.notifications import Notifications
 from bandit_router.store.partitions import ensure_partitions
 from bandit_router.store.prediction_log import PredictionLog
-from bandit_router.store.reward_log import REWARDS_CHANNEL
 from bandit_router.store.rollup_reads import RollupReads
 from bandit_router.store.rollups import Rollups
 from bandit_router.store.session_log import SessionLog
@@ -58,7 +59,9 @@ from service.admission import Admission
 from service.alarms import AlarmBoard
 from service.alerts import Alerts
 from service.books import Books
+from service.challenge import Challenge, challenger_parts, prepared
 from service.learner_task import LearnerTask
+from service.learning_line import LearningLine
 from service.live import LiveConfiguration
 from service.metrics import Metrics
 from service.principals import Doorkeeper
@@ -89,7 +92,6 @@ class Runtime:
     router: Router
     chain: FallbackChain
     learner: Learner
-    learner_task: LearnerTask
     learner_store: PostgresLearnerStore
     inspection: InspectionStore
     decision_list: DecisionList
@@ -126,9 +128,9 @@ class Runtime:
         self.served_at_s = clock.monotonic_s()
         self.extractor = build_extractor(config.features)
         self.policy = policy_of(config)
-        # Read once: a reload keeps it, since another prior is another past.
-        self._prior = read_prior(config.policy.prior) if config.policy.prior else None
-        self.problem = self._problem_of(config)
+        self._priors: dict[Path, OutcomePrior] = {}
+        self.challenge: Challenge | None = None
+        self.problem = self.problem_of(config)
         self.models = {model.name: model for model in config.models}
         self.breakers = Breakers(self.models, settings_of(config.fallback), clock)
         self.cache = ResponseCache(config, clock)
@@ -273,36 +275,20 @@ class Runtime:
 
     async def _open_learning(self) -> None:
         config, exits = self.config, self._exits
-        self.learner = Learner(
-            self.learner_store,
-            self.problem,
-            self.policy,
-            self.extractor.version,
-            config.learner,
-            self.clock,
-        )
+        overlay = self.live.overlay
+        self.learner = self._learner_of(config, self.policy, self.problem, overlay)
+        self.challenge = await prepared(self, config, overlay.trial, None)
         activity = ActivityLog(len(self.problem.arms))
         await restore_activity(activity, self.inspection, self.problem.arms, self.clock.now())
         self.router = self._router_of(
-            config, await self.learner.load(), activity, self.live.overlay
+            config, await self.learner.load(), activity, overlay, self.challenge
         )
         self._activity = activity
-        notifications = Notifications(self.engine, (REWARDS_CHANNEL, SNAPSHOTS_CHANNEL))
-        await exits.enter_async_context(notifications)
-        lock = LeaderLock(self.engine)
-        exits.push_async_callback(lock.release)
-        self.learner_task = LearnerTask(
-            self.learner,
-            lock,
-            self.learner_store,
-            notifications,
-            self._serve,
-            self.clock,
-            policy=self.policy.name,
-            interval_s=config.learner.interval_s,
-            snapshots_kept=config.store.snapshots_kept,
-        )
-        self._in_background(self.learner_task.run(), "learner")
+        self._learning = self._line_of(config, self.learner)
+        self._learning.start()
+        if self.challenge is not None:
+            self.challenge.learning.start()
+        exits.push_async_callback(self._stop_learning)
         upkeep = keep_up(
             self.engine, lambda: (self._activity, self.problem.arms), self.inspection, self.clock
         )
@@ -324,18 +310,33 @@ class Runtime:
                 self.served_at_s = self.clock.monotonic_s()
             self.router.serving = serving
 
-    def _problem_of(self, config: RouterConfig) -> Problem:
-        return problem_of(config, self.extractor, self._prior)
+    @property
+    def learner_task(self) -> LearnerTask:
+        """Who folds the log for the serving policy."""
+        return self._learning.task
 
-    def check_fits(self, config: RouterConfig) -> None:
+    def problem_of(self, config: RouterConfig) -> Problem:
+        """What the learner is told of a configuration. Raises ConfigError."""
+        path = config.policy.prior
+        if path is None:
+            return problem_of(config, self.extractor)
+        if path not in self._priors:
+            # Read once: a reload keeps it, since another prior is another past.
+            self._priors[path] = read_prior(path)
+        return problem_of(config, self.extractor, self._priors[path])
+
+    def check_fits(self, config: RouterConfig, overlay: Overlay) -> None:
         """Raise ConfigError where this configuration could not be taken up."""
         policy_of(config)
-        self._problem_of(config)
+        self.problem_of(config)
         self._build(config.models)
+        if overlay.trial is not None:
+            challenger_parts(self, config, overlay.trial)
 
     async def _take_up(self, config: RouterConfig, overlay: Overlay) -> None:
         """Swap in what a configuration makes. Raises ConfigError, and then nothing has moved."""
-        policy, problem = policy_of(config), self._problem_of(config)
+        policy, problem = policy_of(config), self.problem_of(config)
+        challenge = await prepared(self, config, overlay.trial, self.challenge)
         old_models, old_providers = dict(self.models), self._providers
         kept = {
             model.name: old_providers[model.name]
@@ -346,8 +347,15 @@ class Runtime:
         providers = {**kept, **fresh}
         activity = ActivityLog(len(problem.arms))
         await restore_activity(activity, self.inspection, problem.arms, self.clock.now())
-        serving = self.router.serving
-        state = adapted(policy, serving.state, self.problem, problem)
+        learner = self.learner
+        if policy.name != self.policy.name:
+            # Another line of what is learned: a challenger was promoted, or went back.
+            learner = self._learner_of(config, policy, problem, overlay)
+            serving = await learner.load()
+        else:
+            serving = self.router.serving
+            state = adapted(policy, serving.state, self.problem, problem)
+            serving = Serving(serving.version, state)
         # From here on nothing waits: a request sees the old parts or the new ones.
         models = {model.name: model for model in config.models}
         # Decided before, called after: who went away still answers those requests.
@@ -356,9 +364,13 @@ class Runtime:
         )
         self._use(config, policy, problem)
         self._providers, self._activity = providers, activity
-        self.router = self._router_of(config, Serving(serving.version, state), activity, overlay)
-        self.learner.adopt(problem, policy)
-        self.learner_task.wake()
+        left = self._swap_learning(config, learner, challenge)
+        self.router = self._router_of(config, serving, activity, overlay, challenge)
+        if learner.problem is not problem:
+            learner.adopt(problem, policy)
+            self.learner_task.wake()
+        for line in left:
+            await line.stop()
         leaving = {n: p for n, p in old_providers.items() if providers.get(n) is not p}
         if leaving:
             task = asyncio.create_task(self._let_go(leaving), name="models that leave")
@@ -375,7 +387,7 @@ class Runtime:
     ) -> None:
         self.config = config
         self.policy = policy or policy_of(config)
-        self.problem = problem or self._problem_of(config)
+        self.problem = problem or self.problem_of(config)
         # In place: breakers and sessions look into this very dictionary.
         self.models.clear()
         self.models.update({model.name: model for model in config.models})
@@ -424,8 +436,63 @@ class Runtime:
             rng=random.Random(self._random_bytes(ID_BYTES)),
         )
 
+    def _learner_of(
+        self, config: RouterConfig, policy: Policy[Any], problem: Problem, overlay: Overlay
+    ) -> Learner:
+        champion = overlay.champion
+        return Learner(
+            self.learner_store,
+            problem,
+            policy,
+            self.extractor.version,
+            config.learner,
+            self.clock,
+            frozen=champion is not None and champion.frozen,
+        )
+
+    def _line_of(self, config: RouterConfig, learner: Learner) -> LearningLine:
+        return LearningLine(
+            self.engine,
+            self.learner_store,
+            learner,
+            self._serve,
+            self.clock,
+            name=self.policy.name,
+            interval_s=config.learner.interval_s,
+            snapshots_kept=config.store.snapshots_kept,
+        )
+
+    def _swap_learning(
+        self, config: RouterConfig, learner: Learner, challenge: Challenge | None
+    ) -> list[LearningLine]:
+        """Learn by these from now on; returns the lines that are to be stopped."""
+        left = []
+        if learner is not self.learner:
+            left.append(self._learning)
+            self.learner, self._learning = learner, self._line_of(config, learner)
+            self._learning.start()
+        before, self.challenge = self.challenge, challenge
+        if before is not None and challenge is not None and challenge.learning is before.learning:
+            challenge.contender.serving = before.contender.serving
+            return left
+        if before is not None:
+            left.append(before.learning)
+        if challenge is not None:
+            challenge.learning.start()
+        return left
+
+    async def _stop_learning(self) -> None:
+        if self.challenge is not None:
+            await self.challenge.learning.stop()
+        await self._learning.stop()
+
     def _router_of(
-        self, config: RouterConfig, serving: Serving, activity: ActivityLog, overlay: Overlay
+        self,
+        config: RouterConfig,
+        serving: Serving,
+        activity: ActivityLog,
+        overlay: Overlay,
+        challenge: Challenge | None,
     ) -> Router:
         return Router(
             config,
@@ -437,6 +504,7 @@ class Runtime:
             activity=activity,
             secret=self.settings.draw_secret,
             frozen=overlay.frozen,
+            contender=None if challenge is None else challenge.contender,
         )
 
     def _in_background(self, work: Coroutine[None, None, None], name: str) -> None:

@@ -46,12 +46,14 @@ async def append_audit(
 
 
 async def list_audit(
-    engine: AsyncEngine, *, limit: int = 100, before: int | None = None
+    engine: AsyncEngine, *, limit: int = 100, before: int | None = None, action: str = ""
 ) -> tuple[AuditEntry, ...]:
-    """The newest acts first; ``before`` is the id to page on from."""
+    """The newest acts first; ``before`` is the id to page on from. action: how theirs begin."""
     query = select(audit_log).order_by(audit_log.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(audit_log.c.id < before)
+    if action:
+        query = query.where(audit_log.c.action.startswith(action, autoescape=True))
     with store_errors(engine):
         async with engine.connect() as connection:
             found = (await connection.execute(query)).mappings().all()

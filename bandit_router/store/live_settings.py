@@ -58,19 +58,33 @@ class LiveSettings:
         with store_errors(self._engine):
             async with self._engine.begin() as connection:
                 for name, value in sorted(changes.items()):
-                    row = {"name": name, "value": storable(value), "actor": storable(actor)}
-                    upsert = insert(live_settings).values(row)
-                    await connection.execute(
-                        upsert.on_conflict_do_update(
-                            index_elements=["name"],
-                            set_={
-                                "value": upsert.excluded.value,
-                                "actor": upsert.excluded.actor,
-                                "updated_at": func.now(),
-                            },
-                        )
-                    )
+                    await _set(connection, name, value, actor)
                 await _tell(connection, LIVE_CHANNEL, SETTINGS)
+
+    async def exchange(
+        self, name: str, expected: Any, changes: Mapping[str, Any], *, actor: str
+    ) -> bool:
+        """Set some if ``name`` still has the value that they follow from; False where not.
+
+        expected, and a change to None: not set. Of two who act at once, one does.
+        """
+        with store_errors(self._engine):
+            async with self._engine.begin() as connection:
+                await connection.execute(text("LOCK TABLE live_settings IN EXCLUSIVE MODE"))
+                found = await connection.scalar(
+                    select(live_settings.c.value).where(live_settings.c.name == name)
+                )
+                if found != expected:
+                    return False
+                gone = [key for key, value in changes.items() if value is None]
+                await connection.execute(
+                    delete(live_settings).where(live_settings.c.name.in_(gone))
+                )
+                for key, value in sorted(changes.items()):
+                    if value is not None:
+                        await _set(connection, key, value, actor)
+                await _tell(connection, LIVE_CHANNEL, SETTINGS)
+        return True
 
     async def forget(self, name: str) -> bool:
         """Go back to the file's; False when nothing was set."""
@@ -129,6 +143,21 @@ class LiveSettings:
                 await _tell(connection, SNAPSHOTS_CHANNEL, f"{record.version} {record.policy}")
         left_out = last - first + 1 if exclusion else 0
         return WentBack(was, record.version, left_out, exclusion)
+
+
+async def _set(connection: AsyncConnection, name: str, value: Any, actor: str) -> None:
+    row = {"name": name, "value": storable(value), "actor": storable(actor)}
+    upsert = insert(live_settings).values(row)
+    await connection.execute(
+        upsert.on_conflict_do_update(
+            index_elements=["name"],
+            set_={
+                "value": upsert.excluded.value,
+                "actor": upsert.excluded.actor,
+                "updated_at": func.now(),
+            },
+        )
+    )
 
 
 async def _tell(connection: AsyncConnection, channel: str, payload: str) -> None:

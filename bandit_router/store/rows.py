@@ -20,6 +20,7 @@ from bandit_router.types import (
     Mode,
     Outcome,
     Prediction,
+    Trial,
 )
 
 # What SQLAlchemy calls RowMapping, whose keys are typed as columns or names.
@@ -87,6 +88,7 @@ def decision_row(decision: Decision) -> dict[str, Any]:
         "metadata": storable(decision.metadata),
         "prompt": storable(decision.prompt),
         "influences": storable(decision.influences),
+        "trial": None if decision.trial is None else _trial_row(decision.trial),
     }
 
 
@@ -126,6 +128,32 @@ def decision_from_row(row: Row) -> Decision:
         metadata=row["metadata"],
         prompt=row["prompt"],
         influences=row["influences"],
+        trial=None if row["trial"] is None else trial_from_row(row["trial"], row["pmf"]),
+    )
+
+
+def _trial_row(trial: Trial) -> dict[str, Any]:
+    """Without the champion's pmf in shadow, which is the decision's own."""
+    row = {
+        "challenger": trial.challenger,
+        "snapshot_version": trial.snapshot_version,
+        "share": float(trial.share),
+        "pmf": _listed(trial.pmf),
+    }
+    if trial.share:
+        row |= {"champion_pmf": _listed(trial.champion_pmf), "drew": bool(trial.drew)}
+    return row
+
+
+def trial_from_row(row: Mapping[str, Any], pmf: list[float]) -> Trial:
+    """A trial as it was recorded. pmf: the decision's."""
+    return Trial(
+        challenger=row["challenger"],
+        snapshot_version=int(row["snapshot_version"]),
+        share=float(row["share"]),
+        pmf=_floats(row["pmf"]),
+        champion_pmf=_floats(row.get("champion_pmf", pmf)),
+        drew=bool(row.get("drew", False)),
     )
 
 

@@ -93,6 +93,7 @@ decisions = Table(
     Column("prompt", JSONB),
     Column("xid", BigInteger, nullable=False, server_default=XID),
     Column("influences", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("trial", JSONB(none_as_null=True)),
     PrimaryKeyConstraint("id"),
     Index(None, "created_at"),
     Index(None, "xid"),

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from service.admin.alarms import alarm_routes
 from service.admin.beliefs import belief_routes
+from service.admin.challengers import challenger_routes
 from service.admin.control import control_routes
 from service.admin.decisions import decision_routes
 from service.admin.keys import key_routes
@@ -32,6 +33,7 @@ def admin_routes(runtime: Runtime) -> APIRouter:
         control_routes,
         alarm_routes,
         source_routes,
+        challenger_routes,
         stats_routes,
     ):
         routes.include_router(part(runtime))

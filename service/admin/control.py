@@ -10,10 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bandit_router.overlay import BUDGET, FROZEN
-from service.admin.acts import act, live_change, refused_config
+from service.admin.acts import act, live_change
 from service.admin.beliefs import shown_budget
 from service.admin.entrance import operator_doors
 from service.answers import json_response
+from service.audited import refused_config
 from service.body import read_object, validated
 from service.documented import body_of
 from service.runtime import Runtime

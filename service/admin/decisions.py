@@ -105,6 +105,7 @@ def decision_routes(runtime: Runtime) -> APIRouter:
                     "extractor_version": decision.extractor_version,
                     "features": decision.features,
                     "exploration": decision.exploration,
+                    "trial": decision.trial,
                 },
                 "why": _why(runtime, decision, _state_of(runtime, decision, record)),
                 "outcome": detail.outcome,

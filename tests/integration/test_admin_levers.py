@@ -391,6 +391,8 @@ async def test_every_operators_door_is_refused_without_the_scope_and_every_act_w
                 "/admin/keys": {"name": "new"},
                 "/admin/budget": {"usd_per_request": 0.5},
                 "/admin/models": {"name": "new", "base_url": upstream.base_url},
+                "/admin/challengers": {"name": "new"},
+                "/admin/challengers/start": {"name": "nobody"},
                 "/admin/snapshots/rollback": {"version": 1},
                 "/admin/feedback/sources/somebody": {"quarantined": True, "reason": "a bot"},
             }

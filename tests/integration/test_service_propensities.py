@@ -16,7 +16,8 @@ from bandit_router.clock import SystemClock
 from bandit_router.config import ExplorationConfig, FeaturesConfig, RouterConfig
 from bandit_router.features import build_extractor
 from bandit_router.ids import uuid7
-from bandit_router.router import Router, Serving, policy_of, problem_of
+from bandit_router.router import Router, policy_of, problem_of
+from bandit_router.serving import Serving
 from bandit_router.types import Observation, RoutingRequest
 
 DECISIONS = 10_000

@@ -21,7 +21,8 @@ from bandit_router.ids import uuid7
 from bandit_router.inspection import Z95, arm_reports, check_pmf, coefficients, typical_request
 from bandit_router.learning import LearnedState, init_state
 from bandit_router.protocols import SnapshotRecord
-from bandit_router.router import Router, Serving, policy_of, problem_of
+from bandit_router.router import Router, policy_of, problem_of
+from bandit_router.serving import Serving
 from bandit_router.types import Decision, MaskReason, Mode, RoutingRequest
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
