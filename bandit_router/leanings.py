@@ -12,8 +12,8 @@ from bandit_router.policies import Policy
 from bandit_router.selection import context_of, penalty_of
 from bandit_router.types import BoolArray, FloatArray
 
-# Compressed text has no name that would tell a reader anything.
-NAMELESS = ("text", "principal", "bias")
+# Compressed text and likeness to past requests have no names that would tell a reader anything.
+NAMELESS = ("text", "principal", "bias", "likeness")
 FEWEST_REQUESTS = 20
 SHOWN = 8
 

@@ -175,5 +175,9 @@ def quantile(entries: Mapping[int, int], share: float) -> float | None:
 
 
 def seconds_at(place: float | None, least_s: float, bins_per_octave: int) -> float | None:
-    """The seconds that a place among logarithmic bins stands for."""
-    return None if place is None else least_s * math.exp2(place / bins_per_octave)
+    """The seconds that a place among logarithmic bins stands for. The first bin has all that is
+    shorter, too: it is taken to begin at nought."""
+    if place is None:
+        return None
+    within_first = min(place, 1.0)
+    return within_first * least_s * math.exp2(max(place, 1.0) / bins_per_octave)

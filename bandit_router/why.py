@@ -14,18 +14,21 @@ from bandit_router.selection import penalty_of
 from bandit_router.types import Decision, FloatArray
 
 CONTRIBUTIONS_SHOWN = 8
+# Coordinates that mean nothing one by one are told of as one.
+TOGETHER = ("likeness",)
 
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
     """How far one feature moved a model's predicted quality: coefficient × coordinate.
 
-    Coordinates are counted from a typical request, so 0 is "as usual".
+    Coordinates are counted from a typical request, so 0 is "as usual". ``likeness`` is all
+    coordinates of that name together, and has neither of the two.
     """
 
     feature: str
-    coefficient: float
-    coordinate: float
+    coefficient: float | None
+    coordinate: float | None
     contribution: float
 
 
@@ -110,12 +113,16 @@ def _contributions(
 ) -> tuple[float, tuple[Contribution, ...]]:
     mean = heads.arms[arm].mean
     moved = mean * z
-    order = [int(i) for i in np.argsort(-np.abs(moved)) if i != 0 and moved[i] != 0.0]
-    names = state.basis.names
-    return float(mean[0]), tuple(
-        Contribution(names[i], float(mean[i]), float(z[i]), float(moved[i]))
-        for i in order[:CONTRIBUTIONS_SHOWN]
-    )
+    parts, together = [], dict.fromkeys(TOGETHER, 0.0)
+    for i, name in enumerate(state.basis.names):
+        family = name.partition("[")[0]
+        if family in together:
+            together[family] += float(moved[i])
+        elif i != 0:
+            parts.append(Contribution(name, float(mean[i]), float(z[i]), float(moved[i])))
+    parts += [Contribution(family, None, None, total) for family, total in together.items()]
+    told = sorted((p for p in parts if p.contribution), key=lambda p: -abs(p.contribution))
+    return float(mean[0]), tuple(told[:CONTRIBUTIONS_SHOWN])
 
 
 def _sentence(decision: Decision, candidates: list[Candidate], best: int) -> str:

@@ -13,6 +13,13 @@ from bandit_router.types import FeatureArray, RoutingRequest
 _VALUE_CHARS = 256
 
 
+def bucket_of(key: str, label: str, buckets: int) -> tuple[int, float]:
+    """Which of a key's buckets a label falls into, and with which sign."""
+    # Key and value together: equal values of two keys fall in different buckets.
+    digest = zlib.crc32(f"{key}={label}".encode("utf-8", "surrogatepass"))
+    return digest % buckets, 1.0 if digest & 0x80000000 else -1.0
+
+
 class MetadataLabels:
     """Signed one-hot of every configured key's hashed value; an absent key gives zeros.
 
@@ -49,10 +56,8 @@ class MetadataLabels:
         for at, key in enumerate(self._keys):
             label = _label(request.metadata.get(key))
             if label is not None:
-                # Key and value together: equal values of two keys fall in different buckets.
-                digest = zlib.crc32(f"{key}={label}".encode("utf-8", "surrogatepass"))
-                sign = 1.0 if digest & 0x80000000 else -1.0
-                features[at * self._buckets + digest % self._buckets] = sign
+                bucket, sign = bucket_of(key, label, self._buckets)
+                features[at * self._buckets + bucket] = sign
         return features
 
 

@@ -120,31 +120,43 @@ BEYOND = {
     "reward_low": "r.reward >= :reward_low",
     "reward_high": "r.reward <= :reward_high",
 }
+# OFFSET 0: looked up one by one by its index. As a plain join the planner would rather read all
+# outcomes there are, for a few thousand decisions.
+OUTCOME = """LEFT JOIN LATERAL (
+        SELECT * FROM outcomes WHERE outcomes.decision_id = d.id OFFSET 0
+    ) o ON true"""
 # The reward of decision d as it now stands.
 REWARD_NOW = """LEFT JOIN LATERAL (
         SELECT reward FROM rewards r WHERE r.decision_id = d.id
           AND (r.reward IS NOT NULL OR r.previous_reward IS NOT NULL) ORDER BY r.seq DESC LIMIT 1
     ) r ON true"""
+FEEDBACK_COUNT = """LEFT JOIN LATERAL (
+        SELECT count(*) AS feedback FROM feedback f WHERE f.decision_id = d.id
+    ) f ON true"""
+# First whichever decisions fit, by what has to be looked at for that; then all else of those few.
 PAGE = """
-    WITH d AS MATERIALIZED (
-        SELECT d.id, d.created_at, d.tenant, d.session_id, d.mode, d.policy, d.snapshot_version,
-               d.chosen, d.propensity, d.input_tokens, d.metadata,
-               d.predicted_quality[array_position(d.arms, d.chosen)] AS predicted_quality,
-               d.predicted_cost_usd[array_position(d.arms, d.chosen)] AS predicted_cost_usd
-        FROM decisions d WHERE d.id < :before AND d.id >= :reach AND {own}
+    WITH looked AS MATERIALIZED (
+        SELECT d.id FROM decisions d WHERE d.id < :before AND d.id >= :reach AND {own}
         ORDER BY d.id DESC LIMIT :look_at
+    ), fits AS MATERIALIZED (
+        SELECT d.id FROM looked d {looks} WHERE {beyond} ORDER BY d.id DESC LIMIT :limit
     )
     SELECT d.id AS decision_id, d.created_at, d.tenant, d.session_id, d.mode, d.policy,
            d.snapshot_version, d.chosen AS model, d.propensity, d.input_tokens,
-           d.predicted_quality, d.predicted_cost_usd, d.metadata, o.answered_by, o.status,
-           o.attempts, o.latency_s, o.cost_usd, r.reward, f.feedback
-    FROM d LEFT JOIN outcomes o ON o.decision_id = d.id
-    {reward_now}
-    LEFT JOIN LATERAL (
-        SELECT count(*) AS feedback FROM feedback f WHERE f.decision_id = d.id
-    ) f ON true
-    WHERE {beyond} ORDER BY d.id DESC LIMIT :limit
+           d.predicted_quality[array_position(d.arms, d.chosen)] AS predicted_quality,
+           d.predicted_cost_usd[array_position(d.arms, d.chosen)] AS predicted_cost_usd,
+           d.metadata, o.answered_by, o.status, o.attempts, o.latency_s, o.cost_usd, r.reward,
+           f.feedback
+    FROM fits JOIN decisions d ON d.id = fits.id {everything} ORDER BY d.id DESC
     """
+LOOKS_AT = {
+    "answered_by": OUTCOME,
+    "status": OUTCOME,
+    "has_feedback": FEEDBACK_COUNT,
+    "reward_low": REWARD_NOW,
+    "reward_high": REWARD_NOW,
+}
+EVERYTHING = f"{OUTCOME} {REWARD_NOW} {FEEDBACK_COUNT}"
 # How far back a page reaches: filters that no index serves look at each decision.
 REACH = "SELECT id FROM decisions WHERE id < :before ORDER BY id DESC OFFSET :most - 1 LIMIT 1"
 # Where a page that looked at all it may ended.
@@ -156,14 +168,28 @@ ATTEMPTS = """
     SELECT a.decision_id, a.position, d.tenant, a.model, a.status, a.started_at, a.latency_s,
            a.first_token_s, a.http_status, a.input_tokens, a.output_tokens, a.cost_usd, a.error
     FROM attempts a JOIN decisions d ON d.id = a.decision_id
-    WHERE (a.decision_id, a.position) < (:before, :before_position) AND {own}
+    WHERE (a.decision_id, a.position) < (:before, :before_position)
+      AND a.decision_id >= :reach AND {own}
     ORDER BY a.decision_id DESC, a.position DESC LIMIT :limit
+    """
+ATTEMPT_REACH = """
+    SELECT decision_id FROM attempts WHERE (decision_id, position) < (:before, :before_position)
+    ORDER BY decision_id DESC, position DESC OFFSET :most - 1 LIMIT 1
     """
 ATTEMPT_FILTERS = {
     "tenant": "d.tenant = :tenant",
     "model": "a.model = :model",
     "status": "a.status = :status",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptPage:
+    """Some calls, newest decision first. next: decision and position to hand in as ``before`` for
+    those that follow; None at the end. A page can be short, and still have a next one."""
+
+    attempts: tuple[AttemptLine, ...]
+    next: tuple[UUID, int] | None
 
 
 class DecisionList:
@@ -178,6 +204,7 @@ class DecisionList:
         """The newest decisions that fit and came before the one called ``before``."""
         own, values = _conditions(OWN, asked)
         beyond, more = _conditions(BEYOND, asked)
+        looks = " ".join(dict.fromkeys(LOOKS_AT[name] for name in more))
         look_at = LOOKED_AT if asked.looks_beyond else limit
         values |= more | {"before": before or LAST_ID, "limit": limit, "look_at": look_at}
         values |= {
@@ -188,14 +215,17 @@ class DecisionList:
             )
             if moment is not None
         }
+        if "high" in values:
+            # Not back from the newest one, thousands a page, to the first that can fit.
+            values["before"] = min(values["before"], values["high"])
         with store_errors(self._engine):
             async with self._engine.connect() as connection:
                 most = {"before": values["before"], "most": REACHED_BACK}
                 filtered = own != "true"
                 end = await connection.scalar(text(REACH), most) if filtered else None
                 values["reach"] = end or FIRST_ID
-                query = text(PAGE.format(own=own, beyond=beyond, reward_now=REWARD_NOW))
-                found = (await connection.execute(query, values)).mappings().all()
+                query = PAGE.format(own=own, looks=looks, beyond=beyond, everything=EVERYTHING)
+                found = (await connection.execute(text(query), values)).mappings().all()
                 lines = tuple(DecisionLine(**row) for row in found)
                 if len(lines) == limit:
                     return DecisionPage(lines, lines[-1].decision_id)
@@ -214,17 +244,23 @@ class DecisionList:
         status: str | None = None,
         before: tuple[UUID, int] | None = None,
         limit: int = 50,
-    ) -> tuple[AttemptLine, ...]:
+    ) -> AttemptPage:
         """The newest calls that fit and came before the one named: decision and position."""
         asked = {"tenant": tenant, "model": model, "status": status}
         given = {name: value for name, value in asked.items() if value is not None}
         own = " AND ".join(ATTEMPT_FILTERS[name] for name in given) or "true"
         last, position = before or (LAST_ID, 0)
-        values = {**given, "before": last, "before_position": position, "limit": limit}
+        place = {"before": last, "before_position": position}
         with store_errors(self._engine):
             async with self._engine.connect() as connection:
+                most = {**place, "most": REACHED_BACK}
+                end = await connection.scalar(text(ATTEMPT_REACH), most) if given else None
+                values = {**given, **place, "limit": limit, "reach": end or FIRST_ID}
                 found = await connection.execute(text(ATTEMPTS.format(own=own)), values)
-                return tuple(AttemptLine(**row) for row in found.mappings())
+                lines = tuple(AttemptLine(**row) for row in found.mappings())
+        if len(lines) == limit:
+            return AttemptPage(lines, (lines[-1].decision_id, lines[-1].position))
+        return AttemptPage(lines, None if end is None else (end, 0))
 
 
 def _conditions(known: dict[str, str], asked: DecisionFilter) -> tuple[str, dict[str, Any]]:

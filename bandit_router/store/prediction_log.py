@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from bandit_router.store.decision_list import REWARD_NOW
+from bandit_router.store.decision_list import OUTCOME, REWARD_NOW
 from bandit_router.store.engine import store_errors
 from bandit_router.store.partitions import ID_SLACK, id_lower_bound
 from bandit_router.store.rows import unpack_features
@@ -31,8 +31,7 @@ NEWEST = text(
            d.predicted_quality, d.predicted_quality_sd, d.predicted_cost_usd,
            d.predicted_latency_s, d.look_arm, d.look_probability, o.cost_usd, o.latency_s,
            o.answered_by = d.chosen AS answered, r.reward
-    FROM d LEFT JOIN outcomes o ON o.decision_id = d.id
-    {REWARD_NOW}
+    FROM d {OUTCOME} {REWARD_NOW}
     """
 )
 SEGMENTS = text(
@@ -45,8 +44,7 @@ SEGMENTS = text(
         ORDER BY d.id DESC LIMIT :limit
     )
     SELECT d.segment, d.features, d.input_tokens, o.answered_by, o.cost_usd, r.reward
-    FROM d LEFT JOIN outcomes o ON o.decision_id = d.id
-    {REWARD_NOW}
+    FROM d {OUTCOME} {REWARD_NOW}
     """
 )
 

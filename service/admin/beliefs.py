@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -52,7 +53,7 @@ def belief_routes(runtime: Runtime) -> APIRouter:
     async def segments(
         request: Request,
         key: Annotated[str, Query(min_length=1, max_length=64)] = "task",
-        newest_of: Newest = 2_000,
+        newest_of: Newest = 1_000,
     ) -> Response:
         """What is believed of every model for requests with each value of a metadata label,
         beside what was observed there; most frequent first."""
@@ -60,12 +61,14 @@ def belief_routes(runtime: Runtime) -> APIRouter:
             key, runtime.extractor.version, limit=newest_of, tenant=tenant_of(request)
         )
         serving = runtime.router.serving
+        # Arithmetic over many requests would hold up all others here.
+        found = await asyncio.to_thread(_segments, runtime, serving.state, rows)
         return json_response(
             {
                 "key": key,
                 "snapshot_version": serving.version,
                 "decisions": len(rows.segment),
-                "segments": _segments(runtime, serving.state, rows),
+                "segments": found,
             }
         )
 
@@ -87,7 +90,8 @@ def belief_routes(runtime: Runtime) -> APIRouter:
             log.looks[chosen],
             log.paid_usd[chosen],
         )
-        spent_usd = await runtime.inspection.look_cost_usd_since(runtime.clock.now() - DAY)
+        day = await runtime.rollup_reads.last_day(runtime.clock.now())
+        spent_usd = sum(model.look_cost_usd for model in day)
         config = runtime.config.exploration
         return json_response(
             {
@@ -114,11 +118,11 @@ def belief_routes(runtime: Runtime) -> APIRouter:
 
 
 async def shown_budget(runtime: Runtime) -> dict[str, Any]:
-    """Budget, account and λ, and what the last day really cost."""
+    """Budget, account and λ, and what the last day really cost, by the model that answered."""
     pacer, budget_usd = runtime.router.serving.state.pacer, runtime.problem.budget_usd
-    pulls = await runtime.inspection.pulls_since(runtime.clock.now() - DAY)
-    requests = sum(arm.pulls for arm in pulls)
-    cost_usd = sum(arm.cost_usd for arm in pulls)
+    day = await runtime.rollup_reads.last_day(runtime.clock.now())
+    requests = sum(model.decisions for model in day)
+    cost_usd = sum(model.cost_usd for model in day)
     return {
         "usd_per_request": budget_usd,
         "target_usd": None if budget_usd is None else pacing.target_usd(pacer, budget_usd),
@@ -130,7 +134,7 @@ async def shown_budget(runtime: Runtime) -> dict[str, Any]:
             "requests": requests,
             "cost_usd": cost_usd,
             "usd_per_request": cost_usd / requests if requests else None,
-            "cost_usd_by_model": {arm.arm: arm.cost_usd for arm in pulls},
+            "cost_usd_by_model": {model.model: model.cost_usd for model in day},
         },
     }
 

@@ -14,11 +14,12 @@ from starlette.responses import Response
 from bandit_router import inspection
 from bandit_router.choosers import STATE_OF
 from bandit_router.errors import SnapshotError
+from bandit_router.feature_words import label_words
 from bandit_router.learning import LearnedState, init_state
 from bandit_router.protocols import SnapshotRecord
 from bandit_router.router import options_of
 from bandit_router.snapshot import from_bytes
-from bandit_router.store.decision_list import AttemptLine, DecisionFilter, DecisionPage
+from bandit_router.store.decision_list import DecisionFilter, DecisionPage
 from bandit_router.store.decision_log import unknown_decision
 from bandit_router.types import AttemptStatus, Decision, Mode
 from bandit_router.why import why
@@ -108,6 +109,8 @@ def decision_routes(runtime: Runtime) -> APIRouter:
                     "trial": decision.trial,
                 },
                 "why": _why(runtime, decision, _state_of(runtime, decision, record)),
+                # Of its own labels only: another tenant's are none of the asker's business.
+                "words": label_words(runtime.problem.feature_names, decision.metadata.items()),
                 "outcome": detail.outcome,
                 "attempts": detail.attempts,
                 "feedback": detail.feedback,
@@ -132,16 +135,17 @@ def decision_routes(runtime: Runtime) -> APIRouter:
         before: Annotated[str | None, Query(pattern=r"^[0-9a-f-]{36}:\d{1,4}$")] = None,
         limit: Limit = 50,
     ) -> Response:
-        """Calls of models, newest decision first; `next` goes into `before`."""
-        lines = await runtime.decision_list.attempts(
+        """Calls of models, newest decision first; `next` goes into `before`. A page may be short,
+        and still have a next one, where few calls fit."""
+        page = await runtime.decision_list.attempts(
             tenant=_visible(request, tenant),
             model=model,
             status=status and status.value,
             before=_place(before),
             limit=limit,
         )
-        following = _place_of(lines[-1]) if len(lines) == limit else None
-        return json_response({"attempts": lines, "next": following})
+        following = None if page.next is None else "{}:{}".format(*page.next)
+        return json_response({"attempts": page.attempts, "next": following})
 
     @routes.post("/what-if", openapi_extra=CHAT_BODY)
     async def what_if(request: Request) -> Response:
@@ -181,10 +185,6 @@ def _place(before: str | None) -> tuple[UUID, int] | None:
         return None
     decision, _, position = before.partition(":")
     return decision_id_of(decision), int(position)
-
-
-def _place_of(line: AttemptLine) -> str:
-    return f"{line.decision_id}:{line.position}"
 
 
 def _why(runtime: Runtime, decision: Decision, state: LearnedState | None) -> Any:

@@ -13,6 +13,7 @@ from bandit_router.learning import LearnedState
 from bandit_router.policies import Policy
 from service.admin.entrance import operator_doors
 from service.admin.snapshots import policy_named
+from service.admin.words import words_of
 from service.answers import json_response
 from service.errors import Refused
 from service.runtime import Runtime
@@ -48,6 +49,7 @@ def policy_routes(runtime: Runtime) -> APIRouter:
             "serving": name == runtime.policy.name,
             "snapshot_version": version,
             "extractor_version": runtime.extractor.version,
+            "words": await words_of(runtime),
         }
         if name == runtime.policy.name:
             body["learner"] = {

@@ -29,6 +29,7 @@ from bandit_router.traffic import (
     total,
 )
 from service.admin.entrance import operator_doors, tenant_doors, tenant_of
+from service.admin.words import words_of
 from service.answers import json_response
 from service.runtime import Runtime
 
@@ -102,6 +103,7 @@ def stats_routes(runtime: Runtime) -> APIRouter:
                 "total": _figures(total([part.sums for part in now])),
                 "before": _figures(total([part.sums for part in then])),
                 "modes": _modes(now),
+                "by_mode": _by_mode(now),
                 "models": _models(runtime, now, histograms),
                 "savings": savings(_by_policy(now)),
                 "frontier": _frontier(_by_policy(now)),
@@ -187,7 +189,13 @@ def stats_routes(runtime: Runtime) -> APIRouter:
         found = await asyncio.to_thread(
             leanings, runtime.problem, runtime.policy, serving.state, may
         )
-        return json_response({"snapshot_version": serving.version, "features": found})
+        return json_response(
+            {
+                "snapshot_version": serving.version,
+                "features": found,
+                "words": await words_of(runtime),
+            }
+        )
 
     routes.include_router(tenant_routes)
     routes.include_router(operator_routes)
@@ -243,6 +251,15 @@ def _modes(parts: Sequence[ModeSums]) -> dict[str, int]:
     for part in parts:
         counts[part.mode] = counts.get(part.mode, 0) + part.sums.decisions
     return counts
+
+
+def _by_mode(parts: Sequence[ModeSums]) -> list[dict[str, Any]]:
+    """How content people were with each way of deciding, most frequent first."""
+    modes: dict[str, list[ModelSums]] = {}
+    for part in parts:
+        modes.setdefault(part.mode, []).append(part.sums)
+    shown = [{"mode": mode, **_figures(total(found))} for mode, found in modes.items()]
+    return sorted(shown, key=lambda entry: -entry["decisions"])
 
 
 def _models(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from bandit_router.errors import StoreError
 from bandit_router.store import rollups as rollups_module
 from bandit_router.store.decision_log import PostgresDecisionLog
 from bandit_router.store.feedback_store import PostgresFeedbackStore
+from bandit_router.store.rollup_reads import RollupReads, Span, _parts
 from bandit_router.store.rollups import Rollups
 from bandit_router.types import Feedback, Mode, Reward
 
@@ -112,6 +114,8 @@ async def test_sums_equal_a_scan_of_the_log_however_late_and_often_feedback_come
                 await rollups.step(NOON)
     await catch_up(rollups)
     await same_as_a_scan(engine, (5, 60, 3600, 86_400))
+    span = Span(60, NOON - timedelta(hours=40), NOON + timedelta(minutes=1))
+    assert sum(part.sums.decisions for part in await RollupReads(engine).totals(span)) == 120
     (judged,) = await rows(
         engine, text("SELECT count(*) FROM rewards WHERE reward IS NOT NULL"), width_s=60
     )
@@ -223,3 +227,19 @@ async def test_buckets_too_old_for_their_width_are_neither_made_nor_kept(
     assert await rollups.thin(NOON + timedelta(days=3)) > 0
     assert await rows(engine, MODELS, width_s=5) == await rows(engine, MODELS, width_s=60) == []
     assert (await rows(engine, MODELS, width_s=3600))[2]["decisions"] == 2
+
+
+def test_a_span_is_cut_into_few_parts_that_cover_it_once() -> None:
+    since, until = NOON - timedelta(days=3, minutes=7), NOON + timedelta(minutes=1)
+    parts = _parts(since, until, (60, 3600, 86_400))
+    assert [width_s for width_s, _, _ in parts] == [60, 3600, 86_400, 3600, 60]
+    assert parts[0][1] == since
+    assert parts[-1][2] == until
+    assert all(end == begin for (_, _, end), (_, begin, _) in pairwise(parts))
+    for width_s, begin, end in parts:
+        assert begin.timestamp() % width_s == 0
+        assert (end - begin).total_seconds() % width_s == 0
+    assert _parts(NOON, NOON + timedelta(seconds=30), (5, 60)) == [
+        (5, NOON, NOON + timedelta(seconds=30))
+    ]
+    assert _parts(NOON, NOON, (5, 60)) == []

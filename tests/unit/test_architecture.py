@@ -91,6 +91,7 @@ FLOOR_OF = {
     "bandit_router.chain_budget": Floor.USE_CASES,
     "bandit_router.completion": Floor.USE_CASES,
     "bandit_router.contender": Floor.USE_CASES,
+    "bandit_router.feature_words": Floor.USE_CASES,
     "bandit_router.inspection": Floor.USE_CASES,
     "bandit_router.leanings": Floor.USE_CASES,
     "bandit_router.learner": Floor.USE_CASES,

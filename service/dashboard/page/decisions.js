@@ -2,7 +2,8 @@
 
 import { call, path } from "./api.js";
 import { h, panel, table, wide } from "./dom.js";
-import { clock, count, dollars, moment, percent, quality, seconds, words } from "./format.js";
+import { clock, count, dollars, expected, fixed, moment, percent, quality, seconds, words } from "./format.js";
+import { featureName } from "./words.js";
 
 const MODES = ["policy", "override", "sticky", "rule"];
 const FILTERS = ["model", "mode", "status", "reward_high", "has_feedback"];
@@ -64,11 +65,11 @@ export async function refreshDecisions(filters, tenant) {
 }
 
 function rowOf(line) {
-  const status = line.status === null ? h("span", { class: "badge" }, "unknown") : line.answered_by === null ? h("span", { class: "badge bad" }, words(line.status)) : line.answered_by === line.model ? line.answered_by : h("span", { class: "badge warning" }, `fell back to ${line.answered_by}`);
+  const status = line.status === null ? h("span", { class: "badge" }, "unknown") : line.answered_by === null ? h("span", { class: "badge bad" }, words(line.status)) : line.answered_by === line.model ? h("span", { class: "soft" }, "as chosen") : h("span", { class: "badge warning" }, `fell back to ${line.answered_by}`);
   return h("tr", { "data-id": line.decision_id },
     h("td", {}, h("a", { href: `#/decision/${line.decision_id}`, "aria-label": `Why: decision of ${clock(line.created_at)} for ${line.model}` }, clock(line.created_at))),
     h("td", {}, line.model), h("td", {}, status),
-    h("td", { class: "number" }, percent(line.propensity)), h("td", { class: "number" }, quality(line.predicted_quality)),
+    h("td", { class: "number" }, percent(line.propensity)), h("td", { class: "number" }, expected(line.predicted_quality)),
     h("td", { class: "number" }, line.reward === null ? "–" : line.reward < 0.5 ? h("span", { class: "badge bad" }, quality(line.reward)) : quality(line.reward)),
     h("td", { class: "number" }, dollars(line.cost_usd)), h("td", { class: "number" }, seconds(line.latency_s)), h("td", {}, line.mode), h("td", {}, line.tenant));
 }
@@ -77,7 +78,7 @@ const facts = (pairs) => h("dl", { class: "facts" }, pairs.map(([name, value]) =
 
 /** One decision, and the way back to the list as it was. */
 export async function decisionPage(id, back) {
-  const { decision, why, outcome, attempts, feedback, reward, pmf_check: check } = await call(`/admin/decisions/${encodeURIComponent(id)}`);
+  const { decision, why, words: labels, outcome, attempts, feedback, reward, pmf_check: check } = await call(`/admin/decisions/${encodeURIComponent(id)}`);
   const chosen = why.candidates.find((candidate) => candidate.chosen);
   const moved = chosen?.contributions ?? [];
   const most = Math.max(...moved.map((part) => Math.abs(part.contribution)), 1e-9);
@@ -89,16 +90,16 @@ export async function decisionPage(id, back) {
         { title: "Model", cell: (c) => c.chosen ? h("strong", {}, `${c.model} (chosen)`) : c.model },
         { title: "Probability", cell: (c) => h("span", { class: "bar", role: "img", "aria-label": percent(c.pmf) }, wide(h("span", { class: "f0" }), c.pmf)) },
         { title: "", number: true, cell: (c) => percent(c.pmf) },
-        { title: "Quality ± sd", number: true, cell: (c) => `${quality(c.quality)} ± ${quality(c.quality_sd)}` },
+        { title: "Quality ± sd", number: true, cell: (c) => `${expected(c.quality)} ± ${quality(c.quality_sd)}` },
         { title: "Cost", number: true, cell: (c) => dollars(c.cost_usd) },
         { title: "Latency", number: true, cell: (c) => seconds(c.latency_s) },
-        { title: "Utility", number: true, cell: (c) => Number.isFinite(c.utility) ? c.utility.toFixed(3) : "–" },
+        { title: "Utility", number: true, cell: (c) => fixed(c.utility, 3) },
         { title: "Eligible", cell: (c) => c.eligible ? "yes" : h("span", { class: "badge warning" }, words(c.masked ?? "no")) },
       ], why.candidates),
-      h("p", { class: "note" }, `Utility is quality − ${Number(decision.price_of_dollar).toPrecision(3)} × dollars − ${Number(decision.price_of_second).toPrecision(3)} × seconds.`)),
-    panel("moved", `What moved ${decision.model}'s expected quality`, "half", chosen?.base === null || chosen?.base === undefined ? "The state that the decision was made with is no longer kept." : `From ${quality(chosen.base)} for a typical request to ${quality(chosen.quality)} for this one.`,
+      h("p", { class: "note" }, `Utility is quality less λ × dollars${decision.price_of_second ? " and μ × seconds" : ""}: a tenth of a cent counted ${fixed(decision.price_of_dollar / 1000, 3)} quality${decision.price_of_second ? `, a second ${fixed(decision.price_of_second, 3)}` : ""}. Probability (propensity) is how likely the draw was to fall on each.`)),
+    panel("moved", `What moved ${decision.model}'s expected quality`, "half", chosen?.base === null || chosen?.base === undefined ? "The state that the decision was made with is no longer kept." : `From ${expected(chosen.base)} for a typical request to ${expected(chosen.quality)} for this one.`,
       moved.length ? table("Features that moved it", [
-        { title: "Feature", cell: (part) => words(part.feature) },
+        { title: "Feature", wrap: true, cell: (part) => featureName(part.feature, labels) },
         { title: "", cell: (part) => h("span", { class: "bar", role: "img", "aria-label": part.contribution.toFixed(3) }, wide(h("span", { class: part.contribution >= 0 ? "f2" : "f1" }), Math.abs(part.contribution) / most)) },
         { title: "By", number: true, cell: (part) => (part.contribution >= 0 ? "+" : "−") + Math.abs(part.contribution).toFixed(3) },
       ], moved) : null),

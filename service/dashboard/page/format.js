@@ -4,8 +4,12 @@ const NONE = "–";
 const known = (value) => value !== null && value !== undefined && Number.isFinite(value);
 
 export const count = (value) => known(value) ? Math.round(value).toLocaleString("en") : NONE;
-export const percent = (value, digits = 1) => known(value) ? `${(100 * value).toFixed(digits)} %` : NONE;
-export const quality = (value) => known(value) ? value.toFixed(3) : NONE;
+/** A number with so many decimals and a real minus sign; −0 is 0. */
+export const fixed = (value, digits) => known(value) ? (Number(value.toFixed(digits)) + 0).toFixed(digits).replace("-", "−") : NONE;
+export const percent = (value, digits = 1) => known(value) ? `${fixed(100 * value, digits)} %` : NONE;
+export const quality = (value) => fixed(value, 3);
+/** A prediction of quality, which a straight line may put a little outside of what there is. */
+export const expected = (value) => known(value) ? quality(Math.min(1, Math.max(0, value))) : NONE;
 
 export function dollars(value) {
   if (!known(value)) return NONE;
@@ -25,4 +29,9 @@ export function seconds(value) {
 
 export const clock = (text) => new Date(text).toLocaleTimeString([], { hour12: false });
 export const moment = (text) => new Date(text).toLocaleString([], { hour12: false });
+/** The last part of a model's name, where that still tells the models apart. */
+export function short(name, names) {
+  const last = name.split("/").at(-1);
+  return names.filter((other) => other.split("/").at(-1) === last).length > 1 ? name : last;
+}
 export const words = (name) => String(name).replaceAll("_", " ");

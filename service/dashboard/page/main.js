@@ -37,16 +37,18 @@ async function fast() {
   return summary;
 }
 
-async function slow(summary) {
+/** What changes slowly. The panels are drawn once ``figures`` are, whose span they share. */
+async function slow(figures) {
   const long = ["30d", "365d"].includes(span.value) ? span.value : "7d";
   const asked = { window: long, tenant: tenant.value.trim() };
-  const [advice, segments, learned, policies, budget, exploration, models, alarms] = await Promise.all([
+  const [summary, advice, segments, learned, policies, budget, exploration, models, alarms] = await Promise.all([
+    figures,
     call(path("/admin/stats/advice", asked)), call(path("/admin/stats/segments", asked)), maybe("/admin/stats/policy"),
     maybe("/admin/policies"), maybe("/admin/budget"), maybe("/admin/exploration"), maybe("/admin/models"), maybe("/admin/alarms"),
   ]);
   const serving = policies?.policies.find((one) => one.serving)?.name;
   const policy = serving ? await maybe(`/admin/policies/${encodeURIComponent(serving)}`) : null;
-  if (shown !== "overview") return;
+  if (shown !== "overview" || !summary) return;
   panels.showAdvice(advice.advice);
   panels.showSegments(segments, names);
   if (learned) panels.showPolicy(learned, names);
@@ -67,8 +69,8 @@ async function update(whole) {
   const mine = ++turn;
   if (shown !== "overview") return;
   try {
-    const summary = await fast();
-    if (summary && whole) await slow(summary);
+    const figures = fast();
+    await (whole ? slow(figures) : figures);
     if (mine === turn && !paused) say("live", `up to date, ${new Date().toLocaleTimeString([], { hour12: false })}`);
   } catch (error) {
     failed(error);

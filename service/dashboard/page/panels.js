@@ -2,7 +2,8 @@
 
 import { bars, frontier, intervals, lines } from "./charts.js";
 import { h, panel, redraw, table, tall, wide } from "./dom.js";
-import { count, dollars, percent, quality, seconds, words } from "./format.js";
+import { count, dollars, fixed, percent, quality, seconds, short, words } from "./format.js";
+import { featureName, glossary, turned } from "./words.js";
 
 /** The empty overview; the panels are filled as the data come. */
 export function overview() {
@@ -15,12 +16,13 @@ export function overview() {
       panel("models", "Models", "", "Quality is the mean reward of the answers that were judged; bad is a reward below 0.5."),
       panel("frontier", "Savings and frontier", "half", "What each model alone would have come to on this traffic, as predicted and corrected by its own bills and rewards; the diamond is the router."),
       panel("posterior", "What is believed of each model", "half", "Expected quality on the recent mix of requests, with its 95 % interval."),
-      panel("policy", "The learned policy by feature", "half", "Mean share of each model among recent requests where the feature is above, and where it is below its mean."),
+      panel("policy", "The learned policy by feature", "half", "Share that each model gets among recent requests with much of the feature, and with little; what moves the choice most comes first."),
       panel("segments", "By topic and length", "half", "Labels that callers send, and how long the prompt is."),
       panel("exploration", "Exploration and budget", "half", "What trying costs, and what the budget allows."),
       panel("levers", "Levers", "half", "Every act is written to the audit log."),
     ),
     h("div", { class: "below" }, panel("decisions", "Live decisions", "", "Newest first. Open one to see why it fell as it did.")),
+    h("div", { class: "below" }, glossary()),
   ];
 }
 
@@ -30,7 +32,7 @@ const body = (id) => {
 };
 
 function change(now, before, better) {
-  if (!now || !before) return "no figure before";
+  if (!now || !before) return "nothing to compare with";
   const share = now / before - 1;
   if (!Number.isFinite(share) || Math.abs(share) < 0.005) return "as in the span before";
   const good = better === 0 ? "" : share > 0 === better > 0 ? "better" : "worse";
@@ -52,7 +54,7 @@ export function showTiles(summary) {
     tile("Escalations", percent(total.escalation_rate), `${count(total.escalations)} to a dearer model`),
     tile("Fallbacks", percent(total.fallback_rate), `${count(total.failures)} requests failed`),
     tile("Forced looks", dollars(total.look_cost_usd), `${count(total.looks)} requests used to try a model`),
-    tile("Tokens", count(total.input_tokens + total.output_tokens), `${count(total.output_tokens)} of them in answers`),
+    tile("Tokens", total.input_tokens + total.output_tokens ? count(total.input_tokens + total.output_tokens) : "none told", total.output_tokens ? `${count(total.output_tokens)} of them in answers` : "by the models that answered"),
   ));
 }
 
@@ -63,7 +65,7 @@ export function showAdvice(told) {
 
 export function legend(models) {
   return h("ul", { class: "legend", "aria-label": "Models and their colours" }, models.map((name, index) =>
-    h("li", {}, h("span", { class: `swatch f${index % 8}`, "aria-hidden": "true" }), name)));
+    h("li", { title: name }, h("span", { class: `swatch f${index % 8}`, "aria-hidden": "true" }), short(name, models))));
 }
 
 function perStep(trend, part, whole) {
@@ -86,13 +88,15 @@ function perModel(trend, models, value) {
   })).filter((one) => one.points.length);
 }
 
+const RATES = ["escalations", "fallbacks"];
+
 export function showTrends(trend, models) {
   const node = body("trends");
   if (!node.firstChild) {
     node.append(h("div", { id: "trend-legend" }), h("div", { class: "charts" }, [
       ["requests", "Requests by model"], ["quality", "Quality by model"], ["cost", "Dollars per answer, all models"],
-      ["latency", "Latency by model"], ["spend", "Dollars spent by model"], ["rates", "Escalations and fallbacks"],
-    ].map(([id, title]) => h("div", {}, h("h3", {}, title), h("div", { id: `trend-${id}` })))));
+      ["latency", "Latency by model"], ["spend", "Dollars spent by model"], ["rates", "Share of requests that escalated or fell back"],
+    ].map(([id, title]) => h("div", {}, h("h3", {}, title), id === "rates" ? legend(RATES) : null, h("div", { id: `trend-${id}` })))));
   }
   const at = (id) => document.getElementById(`trend-${id}`);
   redraw(at("legend"), models, () => legend(models));
@@ -103,15 +107,15 @@ export function showTrends(trend, models) {
   redraw(at("latency"), data, () => lines(at("latency"), trend, perModel(trend, models, (p) => p.latency_s), seconds, "Mean latency over time, by model"));
   redraw(at("spend"), data, () => bars(at("spend"), trend, models, (p) => p.cost_usd, dollars, "Dollars spent over time, by model"));
   redraw(at("rates"), data, () => lines(at("rates"), trend, [
-    { name: "escalations", colour: 0, points: perStep(trend, (p) => p.escalations / p.decisions, (p) => p.decisions) },
-    { name: "fallbacks", colour: 1, points: perStep(trend, (p) => p.fallback_rate, (p) => p.outcomes) },
+    { name: RATES[0], colour: 0, points: perStep(trend, (p) => p.escalations / p.decisions, (p) => p.decisions) },
+    { name: RATES[1], colour: 1, points: perStep(trend, (p) => p.fallback_rate, (p) => p.outcomes) },
   ], (v) => percent(v, 0), "Share of requests that escalated (first colour) and fell back (second colour) over time"));
 }
 
 export function showModels(summary, names) {
   const colour = (name) => names.indexOf(name) % 8;
-  redraw(body("models"), summary.models, () => table("Models", [
-    { title: "Model", cell: (m) => [h("span", { class: `swatch f${colour(m.model)}`, "aria-hidden": "true" }), h("a", { href: `#/?model=${encodeURIComponent(m.model)}` }, m.model)] },
+  redraw(body("models"), [summary.models, summary.by_mode], () => [table("Models", [
+    { title: "Model", cell: (m) => [h("span", { class: `swatch f${colour(m.model)}`, "aria-hidden": "true" }), h("a", { href: `#/?model=${encodeURIComponent(m.model)}`, title: m.model }, short(m.model, names))] },
     { title: "Share", cell: (m) => h("span", { class: "bar", role: "img", "aria-label": percent(m.share) }, wide(h("span", { class: `f${colour(m.model)}` }), m.share)) },
     { title: "Requests", number: true, cell: (m) => `${count(m.decisions)} (${percent(m.share)})` },
     { title: "Quality", number: true, cell: (m) => quality(m.quality) },
@@ -119,12 +123,24 @@ export function showModels(summary, names) {
     { title: "Judged", number: true, cell: (m) => count(m.rewards) },
     { title: "Rewards 0 to 1", cell: (m) => satisfaction(m, colour(m.model)) },
     { title: "$ per answer", number: true, cell: (m) => dollars(m.cost_per_answer_usd) },
-    { title: "Latency p50", number: true, cell: (m) => seconds(m.latency_p50_s) },
-    { title: "p95", number: true, cell: (m) => seconds(m.latency_p95_s) },
+    { title: "Latency", number: true, cell: (m) => seconds(m.latency_p50_s) },
+    { title: "Slowest 5 %", number: true, cell: (m) => seconds(m.latency_p95_s) },
     { title: "First token", number: true, cell: (m) => seconds(m.first_token_s) },
     { title: "Fallbacks", number: true, cell: (m) => percent(m.fallback_rate) },
-  ], summary.models));
+  ], summary.models), h("h3", { class: "second" }, "By who chose"), table("Satisfaction by who chose", [
+    { title: "Chosen by", cell: (m) => CHOSEN_BY[m.mode] ?? words(m.mode) },
+    { title: "Requests", number: true, cell: (m) => count(m.decisions) },
+    { title: "Quality", number: true, cell: (m) => quality(m.quality) },
+    { title: "Bad", number: true, cell: (m) => percent(m.low_share) },
+    { title: "Judged", number: true, cell: (m) => count(m.rewards) },
+    { title: "$ per answer", number: true, cell: (m) => dollars(m.cost_per_answer_usd) },
+    { title: "Mean latency", number: true, cell: (m) => seconds(m.latency_s) },
+    { title: "Escalations", number: true, cell: (m) => m.mode === "policy" ? percent(m.escalation_rate) : "–" },
+    { title: "Fallbacks", number: true, cell: (m) => percent(m.fallback_rate) },
+  ], summary.by_mode)]);
 }
+
+const CHOSEN_BY = { policy: "the policy", override: "the caller, by name", sticky: "the session before", rule: "a rule" };
 
 function satisfaction(model, colour) {
   const most = Math.max(...model.reward_histogram, 1);
@@ -136,7 +152,7 @@ export function showFrontier(summary, names) {
   const node = body("frontier"), { frontier: told, savings } = summary;
   redraw(node, [told, savings], () => [
     savings ? h("p", {}, `${count(savings.requests)} routed requests cost ${dollars(savings.actual_usd)}; always ${savings.best} would have cost about ${dollars(savings.baseline_usd)}: `, h("strong", {}, `${percent(savings.share)} saved`), ".") : h("p", { class: "empty" }, "No bills yet."),
-    frontier(node, told.fixed.map((p) => ({ ...p, name: p.model, colour: names.indexOf(p.model) % 8 })), { ...told.operating_point, name: "the router" }, dollars,
+    frontier(node, told.fixed.map((p) => ({ ...p, name: short(p.model, names), colour: names.indexOf(p.model) % 8 })), { ...told.operating_point, name: "the router" }, dollars,
       "Cost against quality: each model alone, and the router"),
   ]);
 }
@@ -145,7 +161,7 @@ export function showPosterior(policy, names, resting) {
   const node = body("posterior");
   const shown = policy.models.filter((m) => !resting.has(m.model));
   redraw(node, [policy.snapshot_version, shown.map((m) => m.quality)], () => [
-    intervals(node, shown.map((m) => ({ name: m.model, mean: m.quality, low: m.quality_low, high: m.quality_high, colour: names.indexOf(m.model) % 8, note: `${count(m.effective_sample_size)} rewards, ${dollars(m.cost_usd)}, ${seconds(m.latency_s)}` })), quality,
+    intervals(node, shown.map((m) => ({ name: short(m.model, names), mean: m.quality, low: m.quality_low, high: m.quality_high, colour: names.indexOf(m.model) % 8, note: `${count(m.effective_sample_size)} rewards, ${dollars(m.cost_usd)}, ${seconds(m.latency_s)}` })), quality,
       shown.map((m) => `${m.model}: ${quality(m.quality)} between ${quality(m.quality_low)} and ${quality(m.quality_high)}`).join("; ")),
     h("p", { class: "note" }, `Policy ${policy.name}, snapshot ${policy.snapshot_version}. ${policy.learner?.leads ? "This process learns." : "Another process learns."}`),
   ]);
@@ -155,10 +171,10 @@ export function showPolicy(told, names) {
   const share = (shares) => h("span", { class: "bar", role: "img", "aria-label": names.map((n) => `${n} ${percent(shares[n] ?? 0, 0)}`).join(", ") },
     names.map((name, index) => wide(h("span", { class: `f${index % 8}`, title: `${name} ${percent(shares[name] ?? 0, 0)}` }), shares[name] ?? 0)));
   redraw(body("policy"), told, () => told.features.length ? table("Shares by feature", [
-    { title: "Feature", cell: (f) => words(f.feature) },
-    { title: "Above its mean", cell: (f) => share(f.high) },
-    { title: "Below", cell: (f) => share(f.low) },
-    { title: "Shift", number: true, cell: (f) => percent(f.shift) },
+    { title: "Feature", wrap: true, cell: (f) => featureName(f.feature, told.words) },
+    { title: "Much of it, or with the label", cell: (f) => share(turned(f.feature, told.words) ? f.low : f.high) },
+    { title: "Little of it, or without", cell: (f) => share(turned(f.feature, told.words) ? f.high : f.low) },
+    { title: "Moves", number: true, cell: (f) => percent(f.shift, 0) },
   ], told.features) : h("p", { class: "empty" }, "Too few requests since the start to tell features apart."));
 }
 
@@ -174,9 +190,9 @@ export function showSegments(told, names) {
       const judged = parts.reduce((sum, m) => sum + m.rewards, 0);
       return judged ? quality(parts.reduce((sum, m) => sum + m.quality * m.rewards, 0) / judged) : "–";
     } },
-    { title: "Worst share of bad answers", cell: (k) => {
+    { title: "Most bad answers", wrap: true, cell: (k) => {
       const worst = Object.entries(k.models).filter(([, m]) => m.rewards >= 5).sort((a, b) => b[1].low_share - a[1].low_share)[0];
-      return worst ? `${percent(worst[1].low_share, 0)} by ${worst[0]}` : "–";
+      return worst ? `${percent(worst[1].low_share, 0)} by ${short(worst[0], names)}` : "–";
     } },
   ], rows) : h("p", { class: "empty" }, "No requests in this span."));
 }
@@ -184,16 +200,15 @@ export function showSegments(told, names) {
 export function showExploration(summary, budget, exploration) {
   const total = summary.total;
   redraw(body("exploration"), [total.exploration_usd, total.looks, budget, exploration], () => h("dl", { class: "facts" }, [
-    ["Exploring changed the expected spend by", dollars(total.exploration_usd)],
-    ["That is, of what was spent", percent(total.cost_usd ? total.exploration_usd / total.cost_usd : null)],
+    ["Exploration spend: trying changed the expected bill by", `${dollars(total.exploration_usd)} (${percent(total.cost_usd ? total.exploration_usd / total.cost_usd : null)})`],
     ["Forced looks", `${count(total.looks)} for ${dollars(total.look_cost_usd)}`],
     ["Looks' budget left today", exploration ? dollars(exploration.look_budget.left_usd) : "–"],
     ["Exploration", exploration ? (exploration.enabled ? "on" : "off") : "–"],
-    ["Entropy of the choice", total.pmf_entropy === null ? "–" : `${total.pmf_entropy.toFixed(2)} nats`],
+    ["Undecidedness (entropy)", total.pmf_entropy === null ? "–" : `${fixed(total.pmf_entropy, 2)} nats`],
     ["Budget per request", budget?.usd_per_request ? dollars(budget.usd_per_request) : "none"],
     ["Spent per request, last day", budget ? dollars(budget.last_day.usd_per_request) : "–"],
     ["On the account", budget ? dollars(budget.account_usd) : "–"],
-    ["Price of a dollar (λ)", budget ? `${budget.price_of_dollar.toPrecision(3)} quality` : "–"],
+    ["Price of a dollar (λ)", budget ? `a tenth of a cent must bring ${fixed(budget.price_of_dollar / 1000, 3)} quality` : "–"],
   ].map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))));
 }
 
