@@ -279,6 +279,7 @@ class ServerConfig(Section):
 
     On any address but loopback the server does not start without require_api_key.
     body_timeout_s: how long a caller may take to send a body.
+    shutdown_s: how long requests under way may take to end once the server is told to stop.
     """
 
     host: str = "127.0.0.1"
@@ -286,6 +287,7 @@ class ServerConfig(Section):
     require_api_key: bool = False
     max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
     body_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    shutdown_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
 
 
 class AlarmKind(StrEnum):

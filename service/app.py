@@ -17,10 +17,10 @@ from bandit_router import __version__
 from bandit_router.errors import RouterError, StoreError
 from bandit_router.types import Operation
 from service.admin import admin_routes
-from service.body import ClientGone, invalid_fields
+from service.body import ClientGone, ShuttingDown, invalid_fields
 from service.chat import ChatDoor
 from service.dashboard import dashboard_routes
-from service.errors import Refused, problem_of
+from service.errors import SHUTTING_DOWN, Refused, problem_of
 from service.feedback import feedback_routes
 from service.health import health_routes
 from service.metrics_door import metrics_routes
@@ -83,6 +83,7 @@ def create_app(runtime: Runtime) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_parameters)
     app.add_exception_handler(ClientGone, _on_client_gone)
+    app.add_exception_handler(ShuttingDown, _on_shutting_down)
     describe(app)
     return app
 
@@ -127,6 +128,10 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 async def _on_invalid_parameters(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     return problem_of(invalid_fields(error.errors())).response()
+
+
+async def _on_shutting_down(request: Request, error: Exception) -> Response:
+    return SHUTTING_DOWN.response()
 
 
 async def _on_client_gone(request: Request, error: Exception) -> Response:

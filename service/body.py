@@ -25,6 +25,10 @@ class ClientGone(Exception):
     """The caller closed the connection before an answer."""
 
 
+class ShuttingDown(Exception):
+    """The service stops, and the answer was not there when its patience ended."""
+
+
 async def read_object(request: Request, limits: ServerConfig) -> dict[str, Any]:
     """The request's JSON object.
 

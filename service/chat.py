@@ -20,7 +20,7 @@ from bandit_router.store.api_keys import Principal, Scope
 from bandit_router.types import Decision, Operation
 from service.answers import json_bytes
 from service.asking import asked
-from service.body import ClientGone, read_object
+from service.body import ClientGone, ShuttingDown, read_object
 from service.chat_request import ChatRequest
 from service.decision_headers import answer_headers, cost_headers, decision_headers
 from service.disconnect import end, first_of, watching
@@ -90,13 +90,13 @@ class ChatDoor:
             self._call(turn.chat, names, decision.id, log, budget), name="chain"
         )
         try:
-            async with watching(turn.request.receive) as gone:
+            async with watching(turn.request.receive, self._runtime.closing) as gone:
                 while not (call.done() and entered.done()):
                     await first_of(*(t for t in (call, entered, gone) if not t.done()))
                     if entered.done():
                         entered.result()
                     if gone.done():
-                        raise ClientGone
+                        raise _given_up(gone)
             result, upstream_s = call.result()
         except (AllModelsFailed, RequestRefused) as error:
             books.close(log.outcome(), log.attempts)
@@ -126,10 +126,10 @@ class ChatDoor:
         log = self._runtime.chain.new_log(decision_id)
         call = asyncio.create_task(self._call(turn.chat, names, decision_id, log), name="chain")
         try:
-            async with watching(turn.request.receive) as gone:
+            async with watching(turn.request.receive, self._runtime.closing) as gone:
                 await first_of(call, gone)
                 if not call.done():
-                    raise ClientGone
+                    raise _given_up(gone)
             result, upstream_s = call.result()
         except BaseException:
             await _abandon(call)
@@ -204,6 +204,7 @@ class ChatDoor:
             finished,
             headers={**headers, **answer_headers(stream.model, attempts, overhead_s)},
             within_s=self._runtime.config.fallback.deadline_s + UNREAD_S,
+            closing=self._runtime.closing,
             farewell=None if explained_by is None else why,
         )
 
@@ -221,6 +222,11 @@ def _whole(result: Completed, headers: dict[str, str], overhead_s: float) -> Res
             **cost_headers(outcome),
         },
     )
+
+
+def _given_up(gone: asyncio.Task[None]) -> Exception:
+    """Why a request's answer is waited for no longer."""
+    return ShuttingDown() if gone.cancelled() else ClientGone()
 
 
 async def _abandon(call: asyncio.Task[tuple[Completed | OpenStream, float]]) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from starlette.types import Receive
 
+from service.closing import Closing
+
 
 async def caller_leaves(receive: Receive) -> None:
     """Returns when the connection is closed; only once the request's body has been read."""
@@ -17,9 +19,11 @@ async def caller_leaves(receive: Receive) -> None:
 
 
 @contextlib.asynccontextmanager
-async def watching(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
-    """A task that is done when the caller has left; it ends with the block."""
+async def watching(receive: Receive, closing: Closing) -> AsyncIterator[asyncio.Task[None]]:
+    """A task that is done when the caller has left, and cancelled when the service closes; it
+    ends with the block."""
     gone = asyncio.create_task(caller_leaves(receive), name="caller-leaves")
+    closing.watch(gone)
     try:
         yield gone
     finally:

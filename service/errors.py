@@ -100,6 +100,16 @@ class Problem:
         )
 
 
+# The client libraries send such a request again, to a replica that stays.
+SHUTTING_DOWN = Problem(
+    503,
+    "service_unavailable",
+    "shutting_down",
+    "the router is being stopped, and the answer did not end in time; send the request again",
+    headers={"retry-after": "1"},
+)
+
+
 def problem_of(error: errors.RouterError) -> Problem:
     """What an error of our tree becomes."""
     if isinstance(error, Refused):

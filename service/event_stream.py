@@ -12,10 +12,13 @@ from starlette.types import Receive, Scope, Send
 
 from bandit_router.errors import ProviderError
 from bandit_router.open_stream import OpenStream
+from service.closing import Closing
 from service.disconnect import end, first_of, watching
-from service.errors import stream_problem
+from service.errors import SHUTTING_DOWN, stream_problem
 
 DONE = b"data: [DONE]\n\n"
+# For the last words to a caller when the service stops.
+LAST_WORDS_S = 2.0
 log = logging.getLogger(__name__)
 
 
@@ -25,7 +28,8 @@ class EventStream(Response):
     A break after the first byte goes into the stream as an OpenAI error event, without
     [DONE] after it. A stream of named events (Responses) ends with its last event, not
     [DONE]. finished: called once, when the stream's outcome is final. farewell: one more chunk,
-    made of the last one, before [DONE] of a stream that ended well.
+    made of the last one, before [DONE] of a stream that ended well. closing: ends a stream that
+    is still under way, with an error event.
     """
 
     media_type = "text/event-stream"
@@ -37,6 +41,7 @@ class EventStream(Response):
         *,
         headers: Mapping[str, str],
         within_s: float,
+        closing: Closing,
         farewell: Callable[[bytes], bytes] | None = None,
     ) -> None:
         super().__init__(headers={**headers, "cache-control": "no-cache"})
@@ -44,6 +49,8 @@ class EventStream(Response):
         self._stream = stream
         self._finished = finished
         self._within_s = within_s
+        self._closing = closing
+        self._begun = False
         self._farewell = farewell
         self._recording: _Recording | None = None
 
@@ -54,7 +61,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            async with watching(receive) as gone:
+            async with watching(receive, self._closing) as gone:
                 pump = asyncio.create_task(self._pump(send), name="stream")
                 try:
                     # The time bound is for a caller who neither reads nor leaves.
@@ -67,11 +74,25 @@ class EventStream(Response):
                     await end(pump)
                 if over:
                     pump.result()
+                elif gone.cancelled():
+                    await self._break_off(send)
         finally:
             await self._stream.aclose()
             self._finished(self._stream)
 
+    async def _break_off(self, send: Send) -> None:
+        """Say that the service stops, to a caller who is still there."""
+        if not self._begun:
+            return
+        try:
+            async with asyncio.timeout(LAST_WORDS_S):
+                await self._body(send, event_of(SHUTTING_DOWN.event()))
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:
+            log.warning("a stream of '%s' could not be told of the end", self._stream.model)
+
     async def _pump(self, send: Send) -> None:
+        self._begun = True
         await send(
             {
                 "type": "http.response.start",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ from bandit_router.config import RouterConfig, ServerConfig
 from bandit_router.config_file import load_config
 from bandit_router.errors import ConfigError, RouterError
 from service.app import create_app
+from service.closing import Closing
 from service.log_lines import set_up_logging
 from service.runtime import Runtime
 from service.settings import check_listening, read_settings
@@ -34,6 +36,8 @@ GC_THRESHOLDS = (50_000, 50, 100)
 # The learner's arithmetic runs in a thread, and requests wait for it at every turn of the loop.
 # Measured at 16 connections: p99 fell from 880 to 305 ms against Python's own 5 ms.
 SWITCH_INTERVAL_S = 0.0005
+# After the patience with requests under way: what they may take to say so and to be booked.
+FAREWELL_S = 5
 log = logging.getLogger(__name__)
 
 
@@ -101,9 +105,11 @@ async def _serve(config: RouterConfig, config_path: Path, listener: socket.socke
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=max(1, int(settings.shutdown_s)),
+                timeout_graceful_shutdown=math.ceil(settings.shutdown_s) + FAREWELL_S,
             ),
             banner(config, config_path, listener, runtime),
+            runtime.closing,
+            settings.shutdown_s,
         )
         gc.collect()
         gc.freeze()
@@ -163,14 +169,25 @@ def banner(
 class _Server(uvicorn.Server):
     """uvicorn, which here announces itself once it accepts, and ends without a signal."""
 
-    def __init__(self, config: uvicorn.Config, announcement: str) -> None:
+    def __init__(
+        self, config: uvicorn.Config, announcement: str, closing: Closing, patience_s: float
+    ) -> None:
         super().__init__(config)
         self._announcement = announcement
+        self._closing = closing
+        self._patience_s = patience_s
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         sys.stderr.write(self._announcement + "\n")
         sys.stderr.flush()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        timer = asyncio.get_running_loop().call_later(self._patience_s, self._closing.end)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            timer.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # The original raises the signal again at the end, which would skip our own farewell.

@@ -60,6 +60,7 @@ from service.alarms import AlarmBoard
 from service.alerts import Alerts
 from service.books import Books
 from service.challenge import Challenge, challenger_parts, prepared
+from service.closing import Closing
 from service.learner_task import LearnerTask
 from service.learning_line import LearningLine
 from service.live import LiveConfiguration
@@ -134,6 +135,7 @@ class Runtime:
         self.models = {model.name: model for model in config.models}
         self.breakers = Breakers(self.models, settings_of(config.fallback), clock)
         self.cache = ResponseCache(config, clock)
+        self.closing = Closing()
         self._random_bytes = random_bytes
         self._faults = faults
         self._reread = reread

@@ -42,6 +42,7 @@ def read_settings(
         environ=environ,
         database_url=config.store.url or environ.get(DATABASE_VARIABLE) or None,
         draw_secret=named.encode() if named else random_bytes(SECRET_BYTES),
+        shutdown_s=config.server.shutdown_s,
     )
 
 
