@@ -22,13 +22,16 @@ def mix(pmf: FloatArray, exploration: Exploration) -> FloatArray:
     floor must sum to at most one. The result sums to one when ``pmf`` does.
     """
     floor = exploration.floor
-    if exploration.look_arm < 0 and not floor.any():
+    kept = 1.0 - math.fsum(floor.tolist())
+    if exploration.look_arm < 0 and kept == 1.0:
         return pmf
-    mixed = floor + (1.0 - floor.sum()) * pmf
+    mixed = pmf * kept
+    mixed += floor
     if exploration.look_arm >= 0 and exploration.look_probability > 0.0:
         mixed = (1.0 - exploration.look_probability) * mixed
         mixed[exploration.look_arm] += exploration.look_probability
-    return np.asarray(mixed / mixed.sum())
+    mixed /= math.fsum(mixed.tolist())
+    return np.asarray(mixed)
 
 
 def uniform_for(decision_id: UUID, secret: bytes, purpose: bytes = b"draw") -> float:

@@ -61,30 +61,35 @@ def explored(
     watch_floor: (K,) least shares of arms that changed lately, which may cost quality but not
     money: they have to be affordable all the same.
     """
-    if not config.enabled or eligible.sum() < 2:
+    may = eligible.tolist()
+    count = float(may.count(True))
+    if not config.enabled or count < 2.0:
         return no_exploration(pmf.size)
-    count = float(eligible.sum())
-    most = min(config.floor, 1.0 / count)
-    allowance = config.floor_spend_share * float(pmf @ cost_usd) / count
-    affordable = np.full(pmf.size, most)
-    np.divide(allowance, cost_usd, out=affordable, where=cost_usd > 0.0)
+    most, spend_usd, quality = min(config.floor, 1.0 / count), pmf.dot(cost_usd), pmf.dot(utility)
+    allowance = config.floor_spend_share * spend_usd / count
+    loss = config.floor_quality_loss / count
+    # A watched arm may take a fifth of what the policy expects to spend.
+    watch_allowance = WATCH_SPEND_SHARE * spend_usd
+    watched = [0.0] * pmf.size if watch_floor is None else watch_floor.tolist()
     # Only what is surely lost counts: an arm that may yet be good is not known to be behind.
     hopeful = utility + SURE_SDS * utility_sd
-    gap = np.maximum(float(pmf @ utility) - hopeful, 0.0)
-    bearable = np.full(pmf.size, most)
-    np.divide(config.floor_quality_loss / count, gap, out=bearable, where=gap > 0.0)
-    floored = eligible & (cost_usd <= dearest_usd)
-    floor = np.where(floored, np.minimum(most, np.minimum(affordable, bearable)), 0.0)
-    if watch_floor is not None and watch_floor.any():
-        # A watched arm may take a fifth of what the policy expects to spend.
-        spend = WATCH_SPEND_SHARE * float(pmf @ cost_usd)
-        share = np.full(pmf.size, 1.0 / count)
-        np.divide(spend, cost_usd, out=share, where=cost_usd > 0.0)
-        floor = np.where(floored, np.maximum(floor, np.minimum(watch_floor, share)), 0.0)
+    floor = []
+    # A loop over so few numbers is quicker than a dozen array calls.
+    for allowed, dollars, hope, watch in zip(
+        may, cost_usd.tolist(), hopeful.tolist(), watched, strict=True
+    ):
+        if not allowed or not dollars <= dearest_usd:
+            floor.append(0.0)
+            continue
+        affordable = allowance / dollars if dollars > 0.0 else most
+        bearable = loss / (quality - hope) if quality > hope else most
+        least = min(most, affordable, bearable)
+        if watch > 0.0:
+            share = watch_allowance / dollars if dollars > 0.0 else 1.0 / count
+            least = max(least, min(watch, share))
+        floor.append(least)
     look = _due(config, cost_usd, eligible, activity)
-    return Exploration(
-        floor=floor, look_arm=look, look_probability=LOOK_PROBABILITY if look >= 0 else 0.0
-    )
+    return Exploration(np.array(floor), look, LOOK_PROBABILITY if look >= 0 else 0.0)
 
 
 def _due(

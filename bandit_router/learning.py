@@ -139,14 +139,21 @@ def predict(
 
 
 def fold(
-    problem: Problem, policy: Policy[Any], state: LearnedState, row: Observation
+    problem: Problem,
+    policy: Policy[Any],
+    state: LearnedState,
+    row: Observation,
+    z: FloatArray | None = None,
 ) -> LearnedState:
     """The state after one row of the log. Rows of unknown arms change nothing, nor do rows of
-    decisions that the last fit did not reach back to: what they would revise is not there."""
+    decisions that the last fit did not reach back to: what they would revise is not there.
+
+    z: (d,) the row's coordinates, where they are known already."""
     if row.arm not in problem.arms or row.decision_seq < state.since:
         return state
     arm = problem.arms.index(row.arm)
-    z = coordinates(state.basis, row.features)
+    if z is None:
+        z = coordinates(state.basis, row.features)
     if problem.half_life_decisions is not None and row.decision_seq - state.clock >= FADE_EVERY:
         factor = problem.weight(state.clock, row.decision_seq)
         state = replace(

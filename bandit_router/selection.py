@@ -40,12 +40,15 @@ def select(
     eligible: BoolArray,
     config: ExplorationConfig,
     activity: Activity | None,
+    z: FloatArray | None = None,
 ) -> Selection:
     """Beliefs, penalty, policy, exploration: everything up to the draw.
 
-    features: (n,) float64. eligible: (K,) with at least one True.
+    features: (n,) float64. eligible: (K,) with at least one True. z: (d,) the request's
+    coordinates, where they are known already.
     """
-    z = coordinates(state.basis, features)
+    if z is None:
+        z = coordinates(state.basis, features)
     beliefs, prediction = predict(problem, policy, state, z, input_tokens)
     penalty = penalty_of(prediction, state.pacer.price_of_dollar, problem.value_of_second)
     context = context_of(problem, state, z, features, beliefs, penalty, prediction)

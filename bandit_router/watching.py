@@ -26,8 +26,7 @@ def watched(
     count little, and while the arm is watched its memory stays short."""
     paid, watch = state.pacer.paid, state.watch
     if row.reward is not None and row.previous_reward is None:
-        beliefs = policy.beliefs(state.policy, z)
-        mean, sd = float(beliefs.mean[arm]), float(beliefs.sd[arm])
+        mean, sd = policy.belief_of(state.policy, z, arm)
         watch = alarms.after_quality(watch, arm, row.reward, mean, sd, paid)
     amount = effort.amount_of(problem.prices, arm, row)
     if amount is not None:

@@ -10,7 +10,7 @@ from uuid import UUID
 import numpy as np
 
 from bandit_router.choice import draw
-from bandit_router.config import ExplorationConfig
+from bandit_router.config import ExplorationConfig, LearnerConfig
 from bandit_router.exploration import SECONDS_PER_DAY, Activity
 from bandit_router.learning import (
     LearnedState,
@@ -23,12 +23,15 @@ from bandit_router.learning import (
 from bandit_router.policies.base import Policy
 from bandit_router.selection import Selection, select
 from bandit_router.types import BoolArray, FloatArray, IntArray, Observation
+from simulations.coordinates_ahead import CoordinatesAhead
 from simulations.matrix import OutcomeMatrix
 from simulations.posting import Ears, Posting
 
 # A replayed log is fitted anew when it has grown by half since the last fit.
 FIRST_REFIT = 24
 REFIT_GROWTH = 1.5
+# As the service does by default, a fit goes back no farther than so many decisions.
+REFIT_ROWS = LearnerConfig().refit_rows
 NOBODY = UUID(int=0)
 
 
@@ -109,6 +112,7 @@ def replay(
     told = np.zeros(count, dtype=np.bool_)
     expected, weight = np.zeros(count), np.ones(count)
     ears = Ears(posting)
+    ahead = CoordinatesAhead(features, order)
     tokens = np.nan_to_num(np.nanmax(_with_zero(matrix.input_tokens), axis=1))
     records = Records.empty(count, len(problem.arms)) if record else None
     next_refit = FIRST_REFIT
@@ -153,8 +157,9 @@ def replay(
             if (available[step] != problem.routable).any():
                 problem = replace(problem, routable=available[step])
         activity = _burn_in_activity(state.pulls, burn_in)
+        z = ahead.at(state.basis, step)
         selection = select(
-            problem, policy, state, features[row], tokens[row], eligible, exploration, activity
+            problem, policy, state, features[row], tokens[row], eligible, exploration, activity, z
         )
         arm = draw(selection.pmf, rng.random())
         dollars = float(matrix.cost_usd[row, arm])
@@ -184,19 +189,20 @@ def replay(
                 cost_usd=dollars if np.isfinite(dollars) else 0.0,
                 latency_s=seconds if np.isfinite(seconds) else None,
             ),
+            z,
         )
         if step + 1 >= next_refit:
             next_refit = int(next_refit * REFIT_GROWTH) + 1
-            seen = slice(0, step + 1)
+            seen = slice(max(step + 1 - REFIT_ROWS, 0), step + 1)
             lined = _log_rows(matrix, features, rows, arms, tokens, told, seen)
             if posting is not None:
-                values = posting.value[np.arange(step + 1), arms[seen]]
+                values = posting.value[np.arange(seen.start, seen.stop), arms[seen]]
                 lined = replace(
                     lined,
                     reward=np.where(told[seen], values, np.nan),
                     reward_weight=weight[seen],
                 )
-            state = refit(problem, policy, state, lined)
+            state = refit(problem, policy, state, lined, seen.start)
     return Trace(rows, arms, reward, cost, price, propensity, records), state
 
 
@@ -227,7 +233,7 @@ def _log_rows(
     return LogRows(
         features=features[row],
         arm=arm,
-        decision_seq=np.arange(row.size, dtype=np.int64),
+        decision_seq=np.arange(seen.start, seen.stop, dtype=np.int64),
         input_tokens=tokens[row],
         output_tokens=matrix.output_tokens[row, arm],
         reward=np.where(told[seen], matrix.quality[row, arm], np.nan),

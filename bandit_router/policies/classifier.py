@@ -52,6 +52,10 @@ class Classifier:
         """Linear beliefs on quality."""
         return _LINEAR.beliefs(state.bank, z)
 
+    def belief_of(self, state: Classified, z: FloatArray, arm: int) -> tuple[float, float]:
+        """The same for one arm."""
+        return _LINEAR.belief_of(state.bank, z, arm)
+
     def spread(self, state: Classified, z: FloatArray) -> tuple[FloatArray, FloatArray]:
         """(N, K) means, and no spread."""
         return _LINEAR.spread(state.bank, z)

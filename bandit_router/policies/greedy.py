@@ -49,6 +49,9 @@ class Greedy:
     def beliefs(self, state: Any, z: FloatArray) -> Beliefs:
         return self.believer.beliefs(state, z)
 
+    def belief_of(self, state: Any, z: FloatArray, arm: int) -> tuple[float, float]:
+        return self.believer.belief_of(state, z, arm)
+
     def pmf(self, state: Any, context: Context, eligible: BoolArray) -> FloatArray:
         best = best_eligible(context.beliefs.mean - context.penalty, eligible)
         return one_hot(best, eligible.size)

@@ -56,6 +56,11 @@ class Knn:
         mean, sd = self._beliefs(state, z[None, :])
         return Beliefs(mean=mean[0], sd=sd[0])
 
+    def belief_of(self, state: Memory, z: FloatArray, arm: int) -> tuple[float, float]:
+        """The same for one arm."""
+        beliefs = self.beliefs(state, z)
+        return float(beliefs.mean[arm]), float(beliefs.sd[arm])
+
     def spread(self, state: Memory, z: FloatArray) -> tuple[FloatArray, FloatArray]:
         """(N, K) means, and no spread: greedy choices go by the mean."""
         mean, _ = self._beliefs(state, z)

@@ -6,6 +6,7 @@ Policies that share this state can be swapped without losing what was learned, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ import numpy as np
 from bandit_router import heads
 from bandit_router.heads import HeadBank
 from bandit_router.policies.base import Beliefs, Evidence, Rows
-from bandit_router.posterior import Prior
+from bandit_router.posterior import Prior, mean_and_variance
 from bandit_router.snapshot_arrays import bank_arrays, bank_from_arrays
 from bandit_router.types import FloatArray, IntArray
 
@@ -49,6 +50,11 @@ class LinearPolicy:
     def beliefs(self, state: HeadBank, z: FloatArray) -> Beliefs:
         """Posterior mean and sd of zᵀθ_k for every arm."""
         return Beliefs(mean=state.means @ z, sd=np.sqrt(heads.variances(state, z)))
+
+    def belief_of(self, state: HeadBank, z: FloatArray, arm: int) -> tuple[float, float]:
+        """The same for one arm, without looking at the others."""
+        mean, variance = mean_and_variance(state.arms[arm], z)
+        return mean, math.sqrt(max(variance, 0.0))
 
     def spread(self, state: HeadBank, z: FloatArray) -> tuple[FloatArray, FloatArray]:
         """(N, K) means, and no spread: greedy choices go by the mean."""

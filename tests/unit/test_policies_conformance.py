@@ -111,6 +111,9 @@ def test_beliefs_and_spread_have_their_shapes(policy: Policy[Any]) -> None:
         assert beliefs.mean.shape == beliefs.sd.shape == (3,)
         assert (beliefs.sd >= 0.0).all()
         np.testing.assert_allclose(beliefs.mean, mean[row], atol=1e-12)
+        for arm in range(3):
+            expected = (beliefs.mean[arm], beliefs.sd[arm])
+            assert policy.belief_of(state, z[row], arm) == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_same_state_gives_the_same_pmf(policy: Policy[Any]) -> None:
