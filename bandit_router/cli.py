@@ -16,7 +16,9 @@ from bandit_router.cli_keys import keys
 from bandit_router.cli_remote import remote
 from bandit_router.errors import RouterError
 from simulations.benchmark_command import benchmark
-from simulations.offline_commands import offline
+from simulations.decision_commands import decisions
+from simulations.log_commands import data_files
+from simulations.study_commands import studies
 
 EXIT_PROBLEM = 2
 
@@ -33,7 +35,8 @@ app = typer.Typer(
 app.add_typer(keys)
 app.add_typer(remote)
 app.add_typer(benchmark)
-app.add_typer(offline)
+for commands in (data_files, decisions, studies):
+    app.add_typer(commands)
 
 
 def main() -> None:

@@ -8,20 +8,15 @@ from typing import Annotated
 
 import typer
 
+from simulations.command_options import FeatureSetOption, JsonOption, PolicyOption
+
 benchmark = typer.Typer(
     name="benchmark",
     help="Run published evaluation protocols, beside the published figures.",
     no_args_is_help=True,
 )
 
-JsonOption = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write the result here too.")
-]
 JobsOption = Annotated[int, typer.Option(min=1, help="Processes.")]
-PolicyOption = Annotated[str, typer.Option(help="The policy to run, as for simulate.")]
-FeatureSetOption = Annotated[
-    str, typer.Option(help="What is known of a prompt: none, hashed or minilm.")
-]
 
 
 @benchmark.command()

@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import polars as pl
 from rich.console import Console
 from rich.table import Table
 
 from bandit_router.config import RouterConfig
 from bandit_router.errors import DataError
+from bandit_router.ope import Limits
 from bandit_router.store.engine import make_engine
 from bandit_router.store.learner_store import PostgresLearnerStore
 from simulations.evaluation import Evaluation, evaluate_rounds
 from simulations.frozen import SnapshotSource
-from simulations.logs.checks import Dropped
+from simulations.logs.checks import Dropped, checked, with_types
 from simulations.logs.export import export_pages, pieces_folder
 from simulations.logs.files import read_traffic
 from simulations.logs.rounds import Log, load_log
@@ -74,6 +76,7 @@ def evaluate_specs(
     source: SnapshotSource | None = None,
     config: RouterConfig | None = None,
     budget_usd: float | None = None,
+    limits: Limits | None = None,
     on_stage: Callable[[str, int], None] = lambda name, total: None,
     on_step: Callable[..., None] = lambda steps=1: None,
 ) -> Evaluation:
@@ -94,7 +97,13 @@ def evaluate_specs(
     if budget_usd is not None:
         notes.append(f"λ of the snapshots was solved anew for {dollars(budget_usd)} a request.")
     return evaluate_rounds(
-        log, made, dropped=dropped, segment=segment, notes=notes, on_step=on_step
+        log,
+        made,
+        limits=limits,
+        dropped=dropped,
+        segment=segment,
+        notes=notes,
+        on_step=on_step,
     )
 
 
@@ -106,6 +115,14 @@ def load(log: str, segment: str | None, with_features: bool) -> tuple[Log, Dropp
     with _pieces(log) as folder:
         frame, dropped = read_traffic(folder)
         return load_log(frame, segment=segment, with_features=with_features), dropped
+
+
+def loaded_frame(
+    table: pl.DataFrame, segment: str | None, with_features: bool
+) -> tuple[Log, Dropped]:
+    """The log of a table in memory."""
+    frame, dropped = checked(with_types(table.lazy(), "the frame"), "the frame")
+    return load_log(frame, segment=segment, with_features=with_features), dropped
 
 
 @contextmanager

@@ -12,28 +12,29 @@ import polars as pl
 from bandit_router.ope import (
     OUTCOMES,
     Limits,
-    LoggedRounds,
     Options,
     Refusal,
-    RoundValues,
     Target,
     difference,
-    evaluate,
-    round_values,
+    evaluate_by_round,
 )
 from bandit_router.ope import Evaluation as TargetEvaluation
-from bandit_router.ope.diagnostics import Diagnostics, WeightTally
-from bandit_router.ope.refusal import refusal_of
-from bandit_router.types import BoolArray, FloatArray, IntArray
+from bandit_router.ope.diagnostics import Diagnostics
+from bandit_router.types import FloatArray
+from simulations.evaluation_parts import (
+    Parts,
+    by_segment,
+    by_slice,
+    hard_gain,
+    joined,
+    running,
+    shares_along,
+    slices_of,
+)
 from simulations.logs.checks import Dropped
 from simulations.logs.rounds import Log
-from simulations.means import Mean, mean_of
+from simulations.means import Mean
 from simulations.targets import LOGGED, TargetPmf
-
-SLICES = 5
-BINS = 40
-LEAST_SEGMENT = 100
-MOST_SEGMENTS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +166,10 @@ def evaluate_rounds(
     rounds, limits = log.rounds, limits or Limits()
     chosen = [TargetPmf(LOGGED, rounds.pmf)] + [t for t in targets if t.name != LOGGED]
     wanted = {target.name: _as_target(target.pmf) for target in chosen}
-    options = Options(estimators=("dr",), limits=limits)
-    found = evaluate(rounds, wanted, options)
-    each = round_values(rounds, wanted, options)
+    options = Options(estimators=("dr",), methods=("bootstrap",), limits=limits)
+    found, each = evaluate_by_round(rounds, wanted, options)
     rewarded = bool(np.isfinite(rounds.reward).any())
-    slices = _slices(each.predicted["reward"].mean(axis=1)) if rewarded else None
+    slices = slices_of(each.predicted["reward"].mean(axis=1)) if rewarded else None
     results: list[TargetResult] = []
     told: list[str] = []
     parts: dict[str, list[pl.DataFrame]] = {
@@ -178,14 +178,14 @@ def evaluate_rounds(
     for target in chosen:
         result = _result(found[target.name], found[LOGGED], target.pmf)
         results.append(result)
-        parts["shares"].append(_shares(target, rounds.arms))
+        parts["shares"].append(shares_along(target, rounds.arms))
         if "reward" in result.values and slices is not None:
-            cut = _Parts(target, rounds, each, limits, told)
-            parts["time"].append(_running(target.name, cut.reward))
-            parts["hard"].append(_by_slice(cut, slices))
+            cut = Parts(target, rounds, each, limits, told)
+            parts["time"].append(running(target.name, cut.reward))
+            parts["hard"].append(by_slice(cut, slices))
             if target.name != LOGGED and "reward" in result.gains:
-                parts["hard_gains"].append(_hard_gain(cut, slices))
-                parts["segments"].append(_by_segment(cut))
+                parts["hard_gains"].append(hard_gain(cut, slices))
+                parts["segments"].append(by_segment(cut))
         on_step()
     rates = found[LOGGED].feedback.by_arm
     return Evaluation(
@@ -193,11 +193,11 @@ def evaluate_rounds(
         decisions=len(rounds),
         feedback_rate={arm: float(np.nan_to_num(rate)) for arm, rate in rates.items()},
         targets=tuple(results),
-        segments=_joined(parts["segments"]),
-        hard=_joined(parts["hard"]),
-        hard_gains=_joined(parts["hard_gains"]),
-        over_time=_joined(parts["time"]),
-        shares=_joined(parts["shares"]),
+        segments=joined(parts["segments"]),
+        hard=joined(parts["hard"]),
+        hard_gains=joined(parts["hard_gains"]),
+        over_time=joined(parts["time"]),
+        shares=joined(parts["shares"]),
         least_propensity={
             arm: float(rounds.pmf[rounds.eligible[:, k], k].min())
             if rounds.eligible[:, k].any()
@@ -248,141 +248,3 @@ def _told(target: TargetResult, outcome: str) -> str | None:
 
 def _gain_json(gain: Mean | None) -> dict[str, Any] | None:
     return {"mean": gain.value, "ci95": [gain.low, gain.high]} if gain else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """A target's rewards round by round, within parts of the log, under the library's limits.
-
-    told: filled with a sentence for each part that is refused.
-    """
-
-    target: TargetPmf
-    rounds: LoggedRounds
-    each: RoundValues
-    limits: Limits
-    told: list[str]
-
-    @property
-    def reward(self) -> FloatArray:
-        return self.each.values[self.target.name, "reward"]
-
-    @property
-    def gain(self) -> FloatArray:
-        return np.asarray(self.reward - self.each.values[LOGGED, "reward"])
-
-    def mean(self, values: FloatArray, inside: BoolArray, words: str) -> Mean | None:
-        """The mean of (n,) terms over some rounds, or None where they cannot carry it."""
-        tally = WeightTally(self.rounds.arms, self.rounds.segments)
-        tally.add(self.rounds.rows(inside), self.target.pmf[inside])
-        refused = refusal_of(tally, self.limits)
-        weight = self.each.weight[self.target.name, "reward"][inside]
-        squares = float(weight @ weight)
-        size = float(weight.sum()) ** 2 / squares if squares else 0.0
-        least = self.limits.least_effective_sample_size
-        if refused is not None or size < least:
-            why = refused.message if refused else f"their feedback is worth {size:.0f} decisions"
-            sentence = f"{self.target.name} on {words}: no estimate, {why}."
-            if sentence not in self.told:
-                self.told.append(sentence)
-            return None
-        return mean_of(values[inside], size)
-
-
-def _joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    return pl.concat(frames) if frames else pl.DataFrame()
-
-
-def _slices(ease: FloatArray) -> IntArray:
-    """(n,) which fifth by predicted quality: 0 the easiest, 4 the hardest."""
-    rank = np.empty(ease.size, dtype=np.int64)
-    rank[np.argsort(-ease, kind="stable")] = np.arange(ease.size)
-    return rank * SLICES // ease.size
-
-
-def slice_name(number: int) -> str:
-    """What a slice is called on the axis."""
-    return {0: "easiest", SLICES - 1: "hardest"}.get(number, str(number + 1))
-
-
-def _by_slice(cut: _Parts, slices: IntArray) -> pl.DataFrame:
-    rows = []
-    for number in range(SLICES):
-        mean = cut.mean(cut.reward, slices == number, _slice_words(number))
-        if mean is not None:
-            rows.append(
-                (slice_name(number), cut.target.name, mean.value, mean.low, mean.high, mean.n)
-            )
-    return pl.DataFrame(rows, schema=_schema("slice", "quality"), orient="row")
-
-
-def _slice_words(number: int) -> str:
-    return f"the {slice_name(number)} fifth" if number in (0, SLICES - 1) else f"fifth {number + 1}"
-
-
-def _hard_gain(cut: _Parts, slices: IntArray) -> pl.DataFrame:
-    """The hardest slice: what it gains or loses, and which models answer it."""
-    inside = slices == SLICES - 1
-    mean = cut.mean(cut.gain, inside, _slice_words(SLICES - 1))
-    shift = (cut.target.pmf[inside] - cut.rounds.pmf[inside]).mean(axis=0)
-    more = int(shift.argmax())
-    rows = []
-    if mean is not None:
-        arm, share = cut.rounds.arms[more], float(shift[more])
-        rows.append((cut.target.name, mean.value, mean.low, mean.high, mean.n, arm, share))
-    schema = _schema("", "difference") | {"more_to": pl.String, "more_share": pl.Float64}
-    return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-def _by_segment(cut: _Parts) -> pl.DataFrame:
-    rounds = cut.rounds
-    sizes = np.bincount(rounds.segment, minlength=len(rounds.segments))
-    order = [int(k) for k in np.argsort(-sizes, kind="stable") if sizes[k] >= LEAST_SEGMENT]
-    if len(rounds.segments) < 2:
-        order = []
-    rows = []
-    for k in order[:MOST_SEGMENTS]:
-        name = rounds.segments[k]
-        mean = cut.mean(cut.gain, rounds.segment == k, name)
-        if mean is not None:
-            rows.append((name, cut.target.name, mean.value, mean.low, mean.high, mean.n))
-    return pl.DataFrame(rows, schema=_schema("segment", "difference"), orient="row")
-
-
-def _schema(part: str, value: str) -> dict[str, type[pl.DataType]]:
-    """The columns of a table of means; without ``part``, of one part only."""
-    first: dict[str, type[pl.DataType]] = {part: pl.String} if part else {}
-    means = dict.fromkeys((value, "low", "high"), pl.Float64)
-    return first | {"policy": pl.String} | means | {"decisions": pl.Int64}
-
-
-def _running(name: str, reward: FloatArray) -> pl.DataFrame:
-    """The estimate as it grows along the log; it begins when a twentieth of it is read."""
-    count = reward.size
-    at = np.unique(np.linspace(max(count // 20, 2), count, 2 * BINS).astype(np.int64))
-    total, squares = np.cumsum(reward), np.cumsum(reward * reward)
-    mean = total[at - 1] / at
-    error = np.sqrt(np.maximum(squares[at - 1] / at - mean**2, 0.0) / at)
-    return pl.DataFrame(
-        {
-            "policy": [name] * at.size,
-            "request": at,
-            "value": mean,
-            "low": mean - 1.96 * error,
-            "high": mean + 1.96 * error,
-        }
-    )
-
-
-def _shares(target: TargetPmf, arms: Sequence[str]) -> pl.DataFrame:
-    count = target.pmf.shape[0]
-    edges = np.unique(np.linspace(0, count, min(BINS, count) + 1).astype(np.int64))
-    means = np.add.reduceat(target.pmf, edges[:-1], axis=0) / np.diff(edges)[:, None]
-    return pl.DataFrame(
-        {
-            "policy": [target.name] * (len(edges) - 1) * len(arms),
-            "request": np.repeat(edges[1:], len(arms)),
-            "model": list(arms) * (len(edges) - 1),
-            "share": means.ravel(),
-        }
-    )

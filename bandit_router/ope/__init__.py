@@ -2,7 +2,7 @@
 
 from bandit_router.ope.blocks import Source
 from bandit_router.ope.estimate import Estimate, Limits, Refusal, RefusalReason
-from bandit_router.ope.evaluation import evaluate
+from bandit_router.ope.evaluation import evaluate, evaluate_by_round
 from bandit_router.ope.learning_replay import LearningReplay, replay_learning
 from bandit_router.ope.options import METHODS, Options, Tradeoff
 from bandit_router.ope.registry import ESTIMATORS
@@ -38,6 +38,7 @@ __all__ = [
     "Tradeoff",
     "difference",
     "evaluate",
+    "evaluate_by_round",
     "fixed",
     "joined",
     "logged_rounds",

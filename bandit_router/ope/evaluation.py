@@ -20,12 +20,13 @@ from bandit_router.ope.diagnostics import Diagnostics, spread_factor, words
 from bandit_router.ope.estimate import Estimate, Refusal, RefusalReason
 from bandit_router.ope.feedback import Sensitivity, sensitivity
 from bandit_router.ope.final_pass import Key, Sums, final_pass, tuning_pass
-from bandit_router.ope.first_pass import FirstLook, first_pass
+from bandit_router.ope.first_pass import FirstLook, Prepared, first_pass
 from bandit_router.ope.moments import errors_from_sums, values_from_sums
 from bandit_router.ope.options import Options
 from bandit_router.ope.refusal import decisions_for, refusal_of, refusal_of_outcome
 from bandit_router.ope.registry import ESTIMATORS
 from bandit_router.ope.result import Evaluation, SegmentEstimate
+from bandit_router.ope.round_values import RoundTerms, RoundValues
 from bandit_router.ope.rounds import LoggedRounds
 from bandit_router.ope.targets import Target
 from bandit_router.types import FloatArray
@@ -52,11 +53,34 @@ def evaluate(
     on_block is called after each block of each of three passes (a fourth, quiet one fits the
     response model). Raises DataError for unknown names or a log that cannot be read.
     """
+    return _evaluated(log, targets, options or Options(), on_block, lambda part: None)
+
+
+def evaluate_by_round(
+    log: LoggedRounds | Source,
+    targets: Mapping[str, Target],
+    options: Options | None = None,
+    *,
+    on_block: Callable[[], None] = lambda: None,
+) -> tuple[dict[str, Evaluation], RoundValues]:
+    """``evaluate``, and DR's terms round by round as ``round_values`` gives them, without
+    reading the log once more."""
     options = options or Options()
+    terms = RoundTerms(targets, options)
+    return _evaluated(log, targets, options, on_block, terms.add), terms.values()
+
+
+def _evaluated(
+    log: LoggedRounds | Source,
+    targets: Mapping[str, Target],
+    options: Options,
+    on_block: Callable[[], None],
+    on_part: Callable[[Prepared], None],
+) -> dict[str, Evaluation]:
     source = source_of(log)
     look = first_pass(source, targets, options, on_block)
     tuned = tuning_pass(source, targets, options, look, on_block)
-    sums = final_pass(source, targets, options, look, tuned, on_block)
+    sums = final_pass(source, targets, options, look, tuned, on_block, on_part)
     return {target: _Report(target, options, look, tuned, sums).evaluation() for target in targets}
 
 
@@ -197,7 +221,7 @@ class _Report:
         found = []
         ends = self.options.bounds_of(outcome)
         for method, names in BOUNDED_METHODS.items():
-            if name not in names:
+            if name not in names or method not in self.options.methods:
                 continue
             refusal = why
             if refusal is None and ends is None:

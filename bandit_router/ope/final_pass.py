@@ -164,8 +164,9 @@ def final_pass(
     look: FirstLook,
     tuned: Mapping[Key, float],
     on_block: Callable[[], None],
+    on_part: Callable[[Prepared], None],
 ) -> Sums:
-    """All sums that values and intervals follow from."""
+    """All sums that values and intervals follow from. on_part is handed every block as well."""
     places: dict[Key, slice] = {}
     filled = 0
     for target in targets:
@@ -174,7 +175,9 @@ def final_pass(
                 size = moments.row_count(ESTIMATORS[name].column_count)
                 places[target, outcome, name] = slice(filled, filled + size)
                 filled += size
-    bounded = {name: ends for name in options.names if (ends := options.bounds_of(name))}
+    bounded = {}
+    if set(options.methods) - {"bootstrap"}:
+        bounded = {name: ends for name in options.names if (ends := options.bounds_of(name))}
     tail = 0.5 * (1.0 - options.level)
     sums = Sums(
         places=places,
@@ -194,11 +197,11 @@ def final_pass(
     for part in prepared(source, options, look, on_block):
         rounds = part.block.rounds
         rows = np.empty((filled, len(rounds)))
-        guesses = forward.predict(part.block, part.design, [part.values[n] for n in bounded])
+        guesses = []
+        if bounded:
+            guesses = forward.predict(part.block, part.design, [part.values[n] for n in bounded])
         _add_model_bins(sums.model, part)
         for target, pmf in _pmfs(part, targets):
-            ratio = np.zeros_like(pmf)
-            np.divide(pmf, rounds.pmf, out=ratio, where=rounds.pmf > 0.0)
             for outcome in options.names:
                 each = part.contributions(outcome, pmf, look.tallies[target].bound)
                 for name in options.summed:
@@ -211,6 +214,8 @@ def final_pass(
             for (outcome, (low, high)), guess in zip(bounded.items(), guesses, strict=True):
                 each = part.contributions(outcome, pmf, 1.0)
                 seen = np.maximum(part.seen[outcome], 1.0)[:, None]
+                ratio = np.zeros_like(pmf)
+                np.divide(pmf, rounds.pmf, out=ratio, where=rounds.pmf > 0.0)
                 sums.bounds[target, outcome].add(
                     each,
                     (np.where(each.seen > 0.0, each.outcome, low) - low) / (high - low),
@@ -219,6 +224,7 @@ def final_pass(
                     ratio * seen,
                     (guess - low) / (high - low),
                 )
+        on_part(part)
         sums.totals[:] += rows.sum(axis=1)
         sums.resamples.add(part.block.index, rows)
     return sums

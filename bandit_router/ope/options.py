@@ -34,14 +34,16 @@ class Options:
     """How to evaluate.
 
     outcomes: of ``OUTCOMES``; ``tradeoff`` adds ``utility``. estimators: names of
-    ``ESTIMATORS``. bounds: the range of an outcome in its unit, for the methods that need one;
-    reward's is (0, 1). resamples: of the bootstrap, seeded by ``seed``. missing_shift: by how
-    much rewards without feedback may differ from those with, for the sensitivity range.
+    ``ESTIMATORS``. methods: of ``METHODS``; the bootstrap is always there. bounds: the range of
+    an outcome in its unit, for the methods that need one; reward's is (0, 1). resamples: of the
+    bootstrap, seeded by ``seed``. missing_shift: by how much rewards without feedback may differ
+    from those with, for the sensitivity range.
     """
 
     outcomes: Sequence[str] = OUTCOMES
     tradeoff: Tradeoff | None = None
     estimators: Sequence[str] = tuple(ESTIMATORS)
+    methods: Sequence[str] = METHODS
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     level: float = 0.95
     resamples: int = 400
@@ -53,6 +55,9 @@ class Options:
         for name in self.estimators:
             if name not in ESTIMATORS:
                 raise DataError(f"no estimator '{name}'; there are {', '.join(ESTIMATORS)}")
+        for name in self.methods:
+            if name not in METHODS:
+                raise DataError(f"no interval method '{name}'; there are {', '.join(METHODS)}")
         for name in self.outcomes:
             if name not in OUTCOMES:
                 raise DataError(f"no outcome '{name}'; a log has {', '.join(OUTCOMES)}")

@@ -12,6 +12,7 @@ import pytest
 from bandit_router.errors import DataError
 from bandit_router.ope import (
     ESTIMATORS,
+    METHODS,
     Limits,
     LoggedRounds,
     Options,
@@ -19,10 +20,12 @@ from bandit_router.ope import (
     Tradeoff,
     difference,
     evaluate,
+    evaluate_by_round,
     fixed,
     logged_rounds,
     logging_policy,
     mix,
+    round_values,
 )
 from bandit_router.ope import blocks as ope_blocks
 from bandit_router.ope.contributions import Contributions, value_of
@@ -316,3 +319,37 @@ def test_replay_needs_two_hundred_accepted_decisions(count: int, refused: bool) 
     replayed = found.estimate("reward", "replay")
     assert (replayed.refused is not None) is refused
     assert found.estimate("reward", "dr").refused is None
+
+
+def test_terms_by_round_come_with_the_evaluation_and_are_its_own() -> None:
+    log, _ = world(700, 8)
+    targets = {"mix": mix([0.2, 0.3, 0.5])}
+    options = Options(outcomes=("reward",), methods=("bootstrap",), resamples=50)
+    found, terms = evaluate_by_round(log, targets, options)
+    apart = round_values(log, targets, options)
+    assert np.array_equal(terms.values["mix", "reward"], apart.values["mix", "reward"])
+    assert np.array_equal(terms.predicted["reward"], apart.predicted["reward"])
+    estimate = found["mix"].estimate()
+    assert terms.values["mix", "reward"].mean() == pytest.approx(estimate.value)
+    # Fewer methods change nothing of those that are left.
+    assert {each.method for each in found["mix"].estimates} == {"bootstrap"}
+    everything = evaluate(log, targets, Options(outcomes=("reward",), resamples=50))["mix"]
+    assert everything.estimate() == estimate
+    assert {each.method for each in everything.estimates} == set(METHODS)
+
+
+def test_a_difference_is_widened_where_heavy_weights_have_not_come_yet() -> None:
+    log, _ = world(3000, 5)
+    found = evaluate(log, {"some": mix([0.4, 0.3, 0.3]), "more": mix([0.5, 0.2, 0.3])}, QUICK)
+    lucky = replace(
+        found["more"],
+        diagnostics=replace(
+            found["more"].diagnostics,
+            expected_effective_sample_size=found["more"].diagnostics.effective_sample_size / 4.0,
+        ),
+    )
+    value, (low, high) = difference(found["more"], found["some"])
+    same, (lower, higher) = difference(lucky, found["some"])
+    assert same == value
+    assert value - lower == pytest.approx(2.0 * (value - low))
+    assert higher - value == pytest.approx(2.0 * (high - value))

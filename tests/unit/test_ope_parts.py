@@ -11,9 +11,15 @@ from bandit_router.config import ExplorationConfig
 from bandit_router.effort import Prices
 from bandit_router.learning import Problem
 from bandit_router.ope import RefusalReason, logged_rounds, replay_learning
-from bandit_router.ope.bootstrap import Resamples, count_table, percentile_interval
+from bandit_router.ope.bootstrap import (
+    Resamples,
+    count_table,
+    percentile_interval,
+    studentised_interval,
+)
 from bandit_router.ope.clopper_pearson import clopper_pearson
 from bandit_router.ope.confidence_sequence import LowerSums, controlled_terms, log_mixture
+from bandit_router.ope.moments import errors_from_sums, values_from_sums
 from bandit_router.ope.reward_model import ModelSums, fold_of
 from bandit_router.ope.thresholds import slope
 from bandit_router.policies import PolicyOptions, build_policy
@@ -37,6 +43,23 @@ def test_resampled_means_spread_as_the_standard_error_says() -> None:
     assert means.std() == pytest.approx(values.std() / np.sqrt(2000), rel=4 / np.sqrt(800))
     low, high = percentile_interval(means, float(values.mean()), 0.95, 2000.0)
     assert low < values.mean() < high
+
+
+def test_few_heavy_bad_answers_widen_the_interval_on_the_side_they_are_missing() -> None:
+    rng = np.random.default_rng(3)
+    # One answer in fifty is bad and weighs twenty times: skewed as a log of good models is.
+    missed = np.where(rng.random(800) < 0.02, -20.0 * rng.random(800), 0.4 * rng.random(800))
+    drawn = Resamples(seed=1, resamples=400, row_count=2)
+    drawn.add(0, np.stack([missed, missed * missed]))
+    values = values_from_sums(drawn.sums, drawn.counts)
+    errors = errors_from_sums(drawn.sums, drawn.counts)
+    value, error = missed.mean(), missed.std() / np.sqrt(800)
+    low, high = studentised_interval(values, errors, value, error, 0.95, 800.0)
+    assert value - low > 1.3 * (high - value)
+    # Percentiles lean the same way by less.
+    by_percentile = percentile_interval(values, value, 0.95, 800.0)
+    assert value - low > value - by_percentile[0]
+    assert studentised_interval(values, errors * 0.0, value, 0.0, 0.95, 800.0) == (value, value)
 
 
 def test_clopper_pearson_is_the_binomial_interval_at_weight_one() -> None:
