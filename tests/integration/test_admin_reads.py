@@ -122,6 +122,9 @@ async def test_filters_are_values_and_never_part_of_a_query(store_url: str) -> N
                 ("/admin/attempts", "before"),
                 ("/admin/audit", "before"),
                 ("/admin/snapshots/diff", "before"),
+                ("/admin/stats/summary", "window"),
+                ("/admin/calibration", "days"),
+                ("/admin/challengers", "before"),
             ):
                 found = await service.client.get(path, params={field: text, "after": 1})
                 assert found.status_code == 422, (path, field, text)
@@ -129,6 +132,10 @@ async def test_filters_are_values_and_never_part_of_a_query(store_url: str) -> N
                 ("/admin/attempts", "model"),
                 ("/admin/snapshots", "policy"),
                 ("/admin/segments", "key"),
+                ("/admin/stats/summary", "tenant"),
+                ("/admin/stats/trend", "tenant"),
+                ("/admin/stats/segments", "tenant"),
+                ("/admin/stats/advice", "tenant"),
             ):
                 found = await service.client.get(path, params={field: text})
                 assert found.status_code in (200, 422), (path, found.text)

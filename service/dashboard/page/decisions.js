@@ -80,7 +80,7 @@ const facts = (pairs) => h("dl", { class: "facts" }, pairs.map(([name, value]) =
 export async function decisionPage(id, back) {
   const { decision, why, words: labels, outcome, attempts, feedback, reward, pmf_check: check } = await call(`/admin/decisions/${encodeURIComponent(id)}`);
   const chosen = why.candidates.find((candidate) => candidate.chosen);
-  const moved = chosen?.contributions ?? [];
+  const moved = (chosen?.contributions ?? []).filter((part) => Math.abs(part.contribution) >= 0.0005);
   const most = Math.max(...moved.map((part) => Math.abs(part.contribution)), 1e-9);
   return h("div", { class: "grid" },
     h("p", { class: "panel" }, h("a", { href: back, id: "back" }, "← Back to the overview")),

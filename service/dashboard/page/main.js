@@ -164,8 +164,8 @@ theme.addEventListener("click", () => {
 });
 signOut.addEventListener("click", () => {
   keep(null);
-  main.replaceChildren();
-  show();
+  // Afresh, so that nothing that is still on its way is shown.
+  location.reload();
 });
 for (const field of [span, tenant]) field.addEventListener("change", () => update(true));
 addEventListener("hashchange", () => {
