@@ -89,6 +89,11 @@ class OpenAttempt:
         self._usage: Usage | None = None
         self._ended = False
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is in the log."""
+        return self._ended
+
     def see(self, piece: StreamPiece) -> None:
         """Note one piece of a stream."""
         if self._first_token_s is None and piece.content:

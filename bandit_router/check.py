@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from bandit_router.cascade.functions import load_functions
+from bandit_router.cascade.stages import without_strongest
 from bandit_router.config import ModelConfig, ProviderKind, RouterConfig
 from bandit_router.config_file import load_config, missing_secrets
 from bandit_router.errors import ConfigError
@@ -80,6 +82,10 @@ def check_config(path: Path, environ: Mapping[str, str]) -> CheckReport:
     if config.policy.name not in POLICIES:
         known = ", ".join(sorted(POLICIES))
         problems = (f"{path}: policy.name: no policy '{config.policy.name}'; known: {known}",)
+    try:
+        load_functions(config)
+    except ConfigError as error:
+        problems += (f"{path}: {error}",)
     return CheckReport(str(path), problems, warnings_of(config, environ), config)
 
 
@@ -107,6 +113,12 @@ def warnings_of(config: RouterConfig, environ: Mapping[str, str]) -> tuple[str, 
     ]
     if len(config.routable) == 1:
         found.append(f"only '{config.routable[0].name}' can be chosen: declare a second model")
+    found += [
+        f"cascade '{name}': all models count as equally strong, so none is asked first: give "
+        "them a tier or prices, or set first and then"
+        for name, cascade in config.cascades.items()
+        if cascade.first is None and not without_strongest(config.routable)
+    ]
     if not any(model.local for model in config.models):
         found.append(
             "no local model ends the chain: when the network fails, so does every request; "

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from bandit_router.config_base import Dollars, MetricName, Name, Seconds, Section, Share
+from bandit_router.config_cascade import CHECK_METRIC
 from bandit_router.config_challengers import ChallengerConfig, LineName
 from bandit_router.config_steering import SteeringTables
 from bandit_router.types import GENERATING, Operation, Tier
@@ -344,6 +345,17 @@ class RouterConfig(SteeringTables):
     alerts: tuple[AlertConfig, ...] = ()
     tracing: TracingConfig = TracingConfig()
     challengers: tuple[ChallengerConfig, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _checks_are_signals(cls, data: Any) -> Any:
+        """Cascades teach by what their checks say: a metric that need not be declared."""
+        if not isinstance(data, dict) or not data.get("cascades"):
+            return data
+        rewards = data.get("rewards", {"quality": {}})
+        if not isinstance(rewards, dict) or CHECK_METRIC in rewards:
+            return data
+        return {**data, "rewards": {**rewards, CHECK_METRIC: {"type": "boolean"}}}
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:

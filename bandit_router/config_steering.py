@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from bandit_router.config_base import Dollars, Name, Seconds, Section, Share
+from bandit_router.config_cascade import CascadeConfig
 from bandit_router.types import Tier
 
 MOST_RULES = 5
@@ -63,7 +64,8 @@ class RuleWhen(Section):
 
 
 class RuleThen(Section):
-    """What a rule does. model: is taken; its candidates are what it may fall back to.
+    """What a rule does. model: is taken; its candidates are what it may fall back to. cascade:
+    by which the request is answered, unless it names one itself.
 
     Without model, the policy chooses among what the rest leaves.
     """
@@ -76,6 +78,7 @@ class RuleThen(Section):
     max_latency_s: Seconds | None = None
     quality_floor: Share | None = None
     explore: bool | None = None
+    cascade: Name | None = None
 
     @model_validator(mode="after")
     def _does_something(self) -> Self:
@@ -197,6 +200,7 @@ class SteeringTables(Section):
     rules: tuple[RuleConfig, ...] = ()
     sessions: SessionsConfig = SessionsConfig()
     workflows: dict[Name, WorkflowConfig] = Field(default_factory=dict)
+    cascades: dict[Name, CascadeConfig] = Field(default_factory=dict)
     cache: CacheConfig = CacheConfig()
 
     @model_validator(mode="after")
@@ -222,6 +226,12 @@ class SteeringTables(Section):
             self._check_tier(f"tenants.{tenant}.tier", table.tier)
         for rule in self.rules:
             self._check_tier(f"rule '{rule.name}': when.user_tier", rule.when.user_tier)
+            named = rule.then.cascade
+            if named is not None and named not in self.cascades:
+                known = ", ".join(self.cascades) or "none"
+                raise ValueError(
+                    f"rule '{rule.name}': no [cascades.{named}] is declared; there are: {known}"
+                )
 
     def _check_tier(self, where: str, name: str | None) -> None:
         if name is not None and name not in self.tiers:
@@ -239,3 +249,7 @@ class SteeringTables(Section):
         for workflow, pin in self.workflows.items():
             pinned = (pin.model,) if pin.model else ()
             yield from ((f"workflows.{workflow}", name) for name in (*pinned, *pin.fallbacks))
+        for cascade, stages in self.cascades.items():
+            judges = (check.model for check in stages.checks if check.model is not None)
+            listed = (*(stages.first or ()), *(stages.then or ()), *judges)
+            yield from ((f"cascades.{cascade}", name) for name in listed)

@@ -6,11 +6,27 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
+from typing import Protocol
 
 from bandit_router.attempts import AttemptLog, OpenAttempt
 from bandit_router.errors import ProviderError
 from bandit_router.protocols import StreamPiece
 from bandit_router.types import Attempt, AttemptStatus, Outcome
+
+
+class ModelStream(Protocol):
+    """A model's answer in pieces, on its way to the caller. ended: whether all that it led to
+    is in ``attempts`` already."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def ended(self) -> bool: ...
+    @property
+    def attempts(self) -> tuple[Attempt, ...]: ...
+    def outcome(self) -> Outcome: ...
+    def __aiter__(self) -> AsyncIterator[StreamPiece]: ...
+    async def aclose(self) -> None: ...
 
 
 class OpenStream:
@@ -23,10 +39,18 @@ class OpenStream:
     """
 
     def __init__(self, beginning: Beginning, log: AttemptLog) -> None:
-        self.model = beginning.attempt.model.name
+        self._model = beginning.attempt.model.name
         self._beginning = beginning
         self._attempt = beginning.attempt
         self._log = log
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    @property
+    def ended(self) -> bool:
+        return self._attempt.ended
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
@@ -58,6 +82,53 @@ class OpenStream:
         """Leave the stream; before its end this cancels the upstream call."""
         self._attempt.cancel()
         await self._beginning.aclose()
+
+
+class HeardStream:
+    """A stream of which every piece is remembered, whoever reads it: ``held`` says how much.
+
+    ``hear_out`` reads it to its end first; then it is handed on without waiting.
+    """
+
+    def __init__(self, stream: OpenStream) -> None:
+        self._stream = stream
+        self._at = 0
+        self.held: list[StreamPiece] = []
+
+    @property
+    def model(self) -> str:
+        return self._stream.model
+
+    @property
+    def ended(self) -> bool:
+        return self._stream.ended
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        return self._stream.attempts
+
+    def outcome(self) -> Outcome:
+        return self._stream.outcome()
+
+    async def hear_out(self) -> None:
+        """Read to the end and leave the upstream. Raises ProviderError where the stream breaks."""
+        try:
+            async for piece in self._stream:
+                self.held.append(piece)
+        finally:
+            await self._stream.aclose()
+
+    def __aiter__(self) -> HeardStream:
+        return self
+
+    async def __anext__(self) -> StreamPiece:
+        if self._at == len(self.held):
+            self.held.append(await anext(self._stream))
+        self._at += 1
+        return self.held[self._at - 1]
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class Beginning:

@@ -85,7 +85,11 @@ def holds(when: RuleWhen, request: RoutingRequest) -> bool:
 def under_rule(request: RoutingRequest, rule: RuleConfig) -> RoutingRequest:
     """The request as a rule wants it. A rule that names a model leaves nothing to choose."""
     then = rule.then
-    request = replace(request, influences={**request.influences, "rule": rule.name})
+    request = replace(
+        request,
+        influences={**request.influences, "rule": rule.name},
+        cascade=request.cascade or then.cascade,
+    )
     if then.model is not None:
         return replace(
             request,

@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from bandit_router.config import FeedbackConfig
+from bandit_router.config_cascade import CHECK_SOURCE
 from bandit_router.protocols import SourceKey
 from bandit_router.types import Tally
 
@@ -176,5 +177,6 @@ def open_ledger(
         dict(totals),
         dict(counts),
         set(quarantined),
-        {*trusted, *config.trusted},
+        # The operator's own checks are no key that could be stolen.
+        {*trusted, *config.trusted, CHECK_SOURCE},
     )

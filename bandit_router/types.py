@@ -150,9 +150,9 @@ class RoutingRequest:
     (``request_text``). metadata: the caller's string labels
     (``task``, ``user_tier`` …). candidates: the caller's own list, in his order, or None.
     override: a model named outright, or None for ``auto``. user_tier,
-    workflow: of those that the configuration declares.
+    workflow, cascade: of those that the configuration declares.
     influences: what besides the policy shapes the choice, to be logged: ``rule``,
-    ``user_tier``, ``workflow``, ``session``, ``escalated_from`` …
+    ``user_tier``, ``workflow``, ``session``, ``cascade``, ``escalated_from`` …
     """
 
     messages: tuple[Mapping[str, Any], ...]
@@ -170,6 +170,7 @@ class RoutingRequest:
     pin: Pin | None = None
     user_tier: str | None = None
     workflow: str | None = None
+    cascade: str | None = None
     influences: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from bandit_router.errors import RouterError, StoreUnavailable
+from bandit_router.open_stream import ModelStream
 from bandit_router.protocols import DecisionLog
 from bandit_router.types import Attempt, Decision, Outcome
 from service.admission import Admission
@@ -88,6 +89,10 @@ class Books:
         task = asyncio.create_task(self._close(outcome, attempts), name="outcome")
         self._outcomes.add(task)
         task.add_done_callback(self._outcomes.discard)
+
+    def close_stream(self, stream: ModelStream) -> None:
+        """Store the outcome of a stream that is over."""
+        self.close(stream.outcome(), stream.attempts)
 
     async def settle(self, within_s: float) -> None:
         """Wait for the outcomes under way; those that cannot be stored in time are given up,

@@ -5,42 +5,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bandit_router.attempts import AttemptLog
+from bandit_router.cascade import CASCADE
 from bandit_router.chain_budget import ChainBudget, strictest
-from bandit_router.completion import NO_BUDGET, Completed
+from bandit_router.completion import NO_BUDGET
 from bandit_router.errors import AllModelsFailed, RequestRefused, RouterError, StoreUnavailable
 from bandit_router.open_stream import OpenStream
-from bandit_router.store.api_keys import Principal, Scope
+from bandit_router.store.api_keys import Scope
 from bandit_router.types import Decision, Operation
-from service.answers import json_bytes
 from service.asking import asked
-from service.body import ClientGone, ShuttingDown, read_object
+from service.body import read_object
+from service.cascades import Cascades
 from service.chat_request import ChatRequest
-from service.decision_headers import answer_headers, cost_headers, decision_headers
-from service.disconnect import end, first_of, watching
+from service.decision_headers import decision_headers
+from service.disconnect import first_of, watching
 from service.errors import problem_of
-from service.event_stream import EventStream
 from service.runtime import Runtime
-from service.transparency import explaining_chunk, explanation
-
-# A stream ends at the chain's deadline; this long after it, the caller has stopped reading.
-UNREAD_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """One request under way, and when it began on the monotonic clock."""
-
-    request: Request
-    chat: ChatRequest
-    begun_s: float
-    principal: Principal
+from service.transparency import explanation
+from service.turn import Turn, abandon, ask, given_up, streamed, whole
 
 
 class ChatDoor:
@@ -49,6 +34,7 @@ class ChatDoor:
     def __init__(self, runtime: Runtime, operation: Operation = Operation.CHAT) -> None:
         self._runtime = runtime
         self._operation = operation
+        self._cascades = Cascades(runtime)
 
     async def complete(self, request: Request) -> Response:
         """Answer one request of this door's operation, whole or streamed."""
@@ -60,10 +46,10 @@ class ChatDoor:
         place = runtime.cache.place_of(chat, body)
         if (kept := place.answer(runtime.clock.monotonic_s() - begun_s)) is not None:
             return kept
-        turn = _Turn(request, chat, begun_s, principal)
+        turn = Turn(request, chat, begun_s, principal)
         return place.watched(await self._asked(turn))
 
-    async def _asked(self, turn: _Turn) -> Response:
+    async def _asked(self, turn: Turn) -> Response:
         """A model's answer, even if only the last resort's, while decisions cannot be stored."""
         try:
             return await self._routed(turn)
@@ -73,10 +59,14 @@ class ChatDoor:
                 raise
             return await self._degraded(turn, names)
 
-    async def _routed(self, turn: _Turn) -> Response:
+    async def _routed(self, turn: Turn) -> Response:
         """The answer to a decision that is durable before its first byte leaves."""
         books = self._runtime.books
-        decision, degraded = await self._runtime.admitted(turn.principal, turn.chat.routing)
+        decision, degraded = await self._runtime.admitted(
+            turn.principal, turn.chat.routing, cascades=True
+        )
+        if CASCADE in decision.influences:
+            return await self._cascades.answer(turn, decision)
         told = {} if degraded is None else {"x-router-degraded": degraded}
         names = (decision.chosen, *decision.fallbacks)
         log = self._runtime.chain.new_log(decision.id)
@@ -87,7 +77,7 @@ class ChatDoor:
             await entered
         budget = self._budget(turn.chat, decision)
         call = asyncio.create_task(
-            self._call(turn.chat, names, decision.id, log, budget), name="chain"
+            ask(self._runtime, turn.chat, names, decision.id, log, budget), name="chain"
         )
         try:
             async with watching(turn.request.receive, self._runtime.closing) as gone:
@@ -96,7 +86,7 @@ class ChatDoor:
                     if entered.done():
                         entered.result()
                     if gone.done():
-                        raise _given_up(gone)
+                        raise given_up(gone)
             result, upstream_s = call.result()
         except (AllModelsFailed, RequestRefused) as error:
             books.close(log.outcome(), log.attempts)
@@ -104,7 +94,7 @@ class ChatDoor:
             headers["x-router-attempts"] = str(len(error.attempts))
             return problem_of(error).response(headers)
         except BaseException as error:
-            await _abandon(call)
+            await abandon(call)
             if not isinstance(error, RouterError):
                 books.close(log.outcome(), log.attempts)
             raise
@@ -112,33 +102,35 @@ class ChatDoor:
         headers = {**decision_headers(decision), **told}
         if isinstance(result, OpenStream):
             explained_by = decision if turn.chat.wishes.metadata else None
-            return self._streamed(
-                turn, result, headers, overhead_s, booked=True, explained_by=explained_by
+            return streamed(
+                self._runtime, result, headers, overhead_s, books.close_stream, explained_by
             )
         books.close(result.outcome, result.attempts)
         if turn.chat.wishes.metadata:
             result.answer.body["router"] = explanation(decision, result.attempts)
-        return _whole(result, headers, overhead_s)
+        return whole(result, headers, overhead_s)
 
-    async def _degraded(self, turn: _Turn, names: Sequence[str]) -> Response:
+    async def _degraded(self, turn: Turn, names: Sequence[str]) -> Response:
         """The last resort's answer while decisions cannot be stored: nothing is learned of it."""
         decision_id = self._runtime.new_id()
         log = self._runtime.chain.new_log(decision_id)
-        call = asyncio.create_task(self._call(turn.chat, names, decision_id, log), name="chain")
+        call = asyncio.create_task(
+            ask(self._runtime, turn.chat, names, decision_id, log), name="chain"
+        )
         try:
             async with watching(turn.request.receive, self._runtime.closing) as gone:
                 await first_of(call, gone)
                 if not call.done():
-                    raise _given_up(gone)
+                    raise given_up(gone)
             result, upstream_s = call.result()
         except BaseException:
-            await _abandon(call)
+            await abandon(call)
             raise
         overhead_s = self._runtime.clock.monotonic_s() - turn.begun_s - upstream_s
         headers = {"x-router-degraded": "store"}
         if isinstance(result, OpenStream):
-            return self._streamed(turn, result, headers, overhead_s, booked=False)
-        return _whole(result, headers, overhead_s)
+            return streamed(self._runtime, result, headers, overhead_s, lambda _: None)
+        return whole(result, headers, overhead_s)
 
     def _without_store(self, chat: ChatRequest) -> tuple[str, ...]:
         """Who may answer without a stored decision: a last resort, if the caller takes one."""
@@ -156,83 +148,3 @@ class ChatDoor:
             return NO_BUDGET
         costs_usd = decision.prediction.cost_usd.tolist()
         return ChainBudget(limit_usd, dict(zip(decision.arms, costs_usd, strict=True)))
-
-    async def _call(
-        self,
-        chat: ChatRequest,
-        names: Sequence[str],
-        decision_id: Any,
-        log: AttemptLog,
-        budget: ChainBudget = NO_BUDGET,
-    ) -> tuple[Completed | OpenStream, float]:
-        """The first answer along names, and the seconds that it took."""
-        chain, clock = self._runtime.chain, self._runtime.clock
-        begun_s = clock.monotonic_s()
-        ask = chain.open_stream if chat.stream else chain.complete
-        result = await ask(
-            names,
-            chat.upstream,
-            decision_id=decision_id,
-            context=chat.routing.metadata,
-            operation=self._operation,
-            log=log,
-            budget=budget,
-        )
-        return result, clock.monotonic_s() - begun_s
-
-    def _streamed(
-        self,
-        turn: _Turn,
-        stream: OpenStream,
-        headers: dict[str, str],
-        overhead_s: float,
-        *,
-        booked: bool,
-        explained_by: Decision | None = None,
-    ) -> Response:
-        def finished(ended: OpenStream) -> None:
-            if booked:
-                self._runtime.books.close(ended.outcome(), ended.attempts)
-
-        def why(last: bytes) -> bytes:
-            assert explained_by is not None
-            return explaining_chunk(last, explanation(explained_by, stream.attempts))
-
-        attempts = len(stream.attempts) + 1
-        return EventStream(
-            stream,
-            finished,
-            headers={**headers, **answer_headers(stream.model, attempts, overhead_s)},
-            within_s=self._runtime.config.fallback.deadline_s + UNREAD_S,
-            closing=self._runtime.closing,
-            farewell=None if explained_by is None else why,
-        )
-
-
-def _whole(result: Completed, headers: dict[str, str], overhead_s: float) -> Response:
-    outcome, body = result.outcome, result.answer.body
-    model = outcome.answered_by or ""
-    body["model"] = model
-    return Response(
-        json_bytes(body),
-        media_type="application/json",
-        headers={
-            **headers,
-            **answer_headers(model, outcome.attempts, overhead_s),
-            **cost_headers(outcome),
-        },
-    )
-
-
-def _given_up(gone: asyncio.Task[None]) -> Exception:
-    """Why a request's answer is waited for no longer."""
-    return ShuttingDown() if gone.cancelled() else ClientGone()
-
-
-async def _abandon(call: asyncio.Task[tuple[Completed | OpenStream, float]]) -> None:
-    """Give a call up, and with it the stream that it may have opened already."""
-    await end(call)
-    if not call.cancelled() and call.exception() is None:
-        result, _ = call.result()
-        if isinstance(result, OpenStream):
-            await result.aclose()

@@ -76,6 +76,7 @@ def parse_chat(
             controls=wishes.controls,
             user_tier=wishes.user_tier,
             workflow=wishes.workflow,
+            cascade=wishes.cascade,
         ),
         upstream=_for_upstream(body),
         stream=stream is True,

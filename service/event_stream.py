@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from bandit_router.errors import ProviderError
-from bandit_router.open_stream import OpenStream
+from bandit_router.open_stream import ModelStream
 from service.closing import Closing
 from service.disconnect import end, first_of, watching
 from service.errors import SHUTTING_DOWN, stream_problem
@@ -36,8 +36,8 @@ class EventStream(Response):
 
     def __init__(
         self,
-        stream: OpenStream,
-        finished: Callable[[OpenStream], None],
+        stream: ModelStream,
+        finished: Callable[[ModelStream], None],
         *,
         headers: Mapping[str, str],
         within_s: float,

@@ -29,6 +29,7 @@ LIVE_SECTIONS = (
     "alerts",
     "tiers",
     "workflows",
+    "cascades",
     "cache",
     "challengers",
 )

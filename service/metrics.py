@@ -74,6 +74,9 @@ class Metrics:
         self._tokens = counter("tokens", "Tokens of answered calls.", "model", "direction")
         self._dollars = counter("cost_usd", "Dollars of calls.", "model")
         self._fallbacks = counter("fallbacks", "Answers by another model than chosen.", "model")
+        self._cascades = counter(
+            "cascades", "Cascaded requests, by whether they escalated.", "cascade", "result"
+        )
         self._feedback = counter("feedback", "Signals taken.", "state")
         self._feedback_lag = histogram(
             "feedback_lag_seconds", "From a decision to a signal on it.", LAG_SECONDS
@@ -114,6 +117,10 @@ class Metrics:
                 self._of(self._tokens, model, direction).inc(tokens)
         if attempts and attempts[0].model != model:
             self._of(self._fallbacks, attempts[0].model).inc()
+
+    def cascaded(self, cascade: str, result: str) -> None:
+        """One cascaded request was answered. result: ``passed``, ``escalated``, ``exhausted``."""
+        self._of(self._cascades, cascade, result).inc()
 
     def judged(self, decision_id: UUID, state: str, now: datetime) -> None:
         """One signal was stored."""

@@ -7,6 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bandit_router.errors import InvalidRequest
 from bandit_router.store.api_keys import Scope
 from bandit_router.types import Decision
 from service.answers import json_response
@@ -28,6 +29,12 @@ class RouteDoor:
         principal = await runtime.doorkeeper.admit(request.headers, Scope.ROUTE)
         body = await read_object(request, runtime.config.server)
         chat = asked(runtime, request, principal, body)
+        if chat.wishes.cascade is not None:
+            raise InvalidRequest(
+                "a cascade looks at answers, and this door gives none: send the request to "
+                "/v1/chat/completions, or leave cascade out",
+                param="cascade",
+            )
         decision, _ = await runtime.admitted(principal, chat.routing)
         await runtime.books.enter(decision)
         response = json_response(shown_decision(decision))

@@ -17,10 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from bandit_router import rewards, trust
 from bandit_router.activity import ActivityLog
 from bandit_router.breakers import Breakers
+from bandit_router.cascade import first_stage
+from bandit_router.cascade.functions import load_functions
 from bandit_router.circuit import settings_of
 from bandit_router.completion import FallbackChain
 from bandit_router.config import ModelConfig, RouterConfig
-from bandit_router.errors import LimitExceeded
+from bandit_router.errors import LimitExceeded, NoEligibleModel
 from bandit_router.features import build_extractor
 from bandit_router.ids import uuid7
 from bandit_router.learner import Learner
@@ -71,6 +73,7 @@ from service.rollup_task import keep_rollups
 from service.sessions import Sessions
 from service.settings import Settings
 from service.upkeep import keep_up, restore_activity
+from service.verdicts import Verdicts
 
 if TYPE_CHECKING:
     from service.tracing.spans import Tracing
@@ -102,6 +105,7 @@ class Runtime:
     decision_log: PostgresDecisionLog
     feedback: PostgresFeedbackStore
     books: Books
+    verdicts: Verdicts
     doorkeeper: Doorkeeper
     sessions: Sessions
     admission: Admission
@@ -133,6 +137,7 @@ class Runtime:
         self.challenge: Challenge | None = None
         self.problem = self.problem_of(config)
         self.models = {model.name: model for model in config.models}
+        self.functions = load_functions(config)
         self.breakers = Breakers(self.models, settings_of(config.fallback), clock)
         self.cache = ResponseCache(config, clock)
         self.closing = Closing()
@@ -166,11 +171,14 @@ class Runtime:
         """A decision id for this moment."""
         return uuid7(self.clock.now(), int.from_bytes(self._random_bytes(ID_BYTES), "big"))
 
-    async def decide(self, request: RoutingRequest, *, dry_run: bool = False) -> Decision:
+    async def decide(
+        self, request: RoutingRequest, *, dry_run: bool = False, cascades: bool = False
+    ) -> Decision:
         """Choose a model for a request, and put it under a new id. dry_run: leave no trace.
 
-        Tier, rules, workflow and session have their say first. Raises InvalidRequest,
-        NoEligibleModel, or StoreError where the session cannot be looked up.
+        Tier, rules, workflow and session have their say first. cascades: whether this may be
+        the first stage of one. Raises InvalidRequest, NoEligibleModel, or StoreError where the
+        session cannot be looked up.
         """
         if self.tracing is None:
             return await self._decide(request, dry_run)
@@ -181,6 +189,16 @@ class Runtime:
 
     async def _decide(self, request: RoutingRequest, dry_run: bool) -> Decision:
         request = await self.sessions.pinned(steered(self.config, request))
+        if cascades and request.cascade is not None:
+            staged = first_stage(self.config, request)
+            if staged is not request:
+                try:
+                    return await self._choose(staged, dry_run=dry_run)
+                except NoEligibleModel:
+                    log.info("cascade %s: none of its first models is eligible", request.cascade)
+        return await self._choose(request, dry_run=dry_run)
+
+    async def _choose(self, request: RoutingRequest, *, dry_run: bool) -> Decision:
         features = None
         if self.config.features.text == "minilm":
             # Tens of milliseconds of arithmetic would stop every other request.
@@ -194,13 +212,13 @@ class Runtime:
         )
 
     async def admitted(
-        self, principal: Principal, request: RoutingRequest
+        self, principal: Principal, request: RoutingRequest, *, cascades: bool = False
     ) -> tuple[Decision, str | None]:
         """A decision whose greatest cost is reserved, and what it was degraded by, if so.
 
         Raises LimitExceeded where a limit is used up and nothing local is to answer instead.
         """
-        decision = await self.decide(request)
+        decision = await self.decide(request, cascades=cascades)
         most = request.max_output_tokens
         try:
             await self.admission.reserve(principal, decision, most)
@@ -268,6 +286,8 @@ class Runtime:
         exits.push_async_callback(self.admission.settled, self.settings.shutdown_s)
         self.books = Books(self.decision_log, self.admission, self.metrics)
         exits.push_async_callback(self.books.settle, self.settings.shutdown_s)
+        self.verdicts = Verdicts(self.feedback, self.clock)
+        exits.push_async_callback(self.verdicts.settle, self.settings.shutdown_s)
 
     async def _open_models(self) -> None:
         # What is open when the service ends, whichever models came and went.
@@ -334,6 +354,7 @@ class Runtime:
         self._build(config.models)
         if overlay.trial is not None:
             challenger_parts(self, config, overlay.trial)
+        load_functions(config)
 
     async def _take_up(self, config: RouterConfig, overlay: Overlay) -> None:
         """Swap in what a configuration makes. Raises ConfigError, and then nothing has moved."""
@@ -388,6 +409,7 @@ class Runtime:
         problem: Problem | None = None,
     ) -> None:
         self.config = config
+        self.functions = load_functions(config)
         self.policy = policy or policy_of(config)
         self.problem = problem or self.problem_of(config)
         # In place: breakers and sessions look into this very dictionary.

@@ -64,6 +64,7 @@ class Wishes(BaseModel):
     explore: Switch | None = None
     user_tier: Text | None = None
     workflow: Text | None = None
+    cascade: Text | None = None
     session_id: Text | None = None
     metadata: Switch | None = None
     cache: Switch | None = None

@@ -90,6 +90,7 @@ async def test_every_door_and_its_errors_are_described(store_url: str) -> None:
                 assert {"401", "403", "500", "503"} <= set(door["responses"]), path
 
 
+@pytest.mark.timeout(60 + 60 * int(EXAMPLES))
 async def test_no_generated_request_brings_a_5xx_or_an_undescribed_status(store_url: str) -> None:
     async with (
         agreeable_upstream() as base_url,

@@ -32,6 +32,7 @@ FLOOR_OF = {
     "bandit_router.config": Floor.VOCABULARY,
     "bandit_router.config_base": Floor.VOCABULARY,
     "bandit_router.config_challengers": Floor.VOCABULARY,
+    "bandit_router.config_cascade": Floor.VOCABULARY,
     "bandit_router.config_steering": Floor.VOCABULARY,
     "bandit_router.errors": Floor.VOCABULARY,
     "bandit_router.outcome_prior": Floor.VOCABULARY,
@@ -87,6 +88,7 @@ FLOOR_OF = {
     "migrations": Floor.ADAPTERS,
     "bandit_router.advice": Floor.USE_CASES,
     "bandit_router.attempts": Floor.USE_CASES,
+    "bandit_router.cascade": Floor.USE_CASES,
     "bandit_router.choosers": Floor.USE_CASES,
     "bandit_router.chain_budget": Floor.USE_CASES,
     "bandit_router.completion": Floor.USE_CASES,
@@ -137,7 +139,11 @@ THIRD_PARTY = {
     Floor.DOORS: None,
 }
 # The sentence embedder is an extra: one extractor may load its runtime when it is switched on.
-EXTRA_THIRD_PARTY = {"bandit_router.features.minilm": {"onnxruntime", "tokenizers"}}
+# One check of a cascade knows JSON Schema.
+EXTRA_THIRD_PARTY = {
+    "bandit_router.features.minilm": {"onnxruntime", "tokenizers"},
+    "bandit_router.cascade.json_schema": {"jsonschema", "referencing"},
+}
 
 # Doors use each other by these entries only; the command line opens them all.
 DOOR_ENTRIES = {"service": {"service.run", "service.app"}, "simulations": set[str]()}

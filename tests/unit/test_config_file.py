@@ -75,7 +75,8 @@ def test_every_problem_of_a_file_is_told_at_once_with_its_line(tmp_path: Path) -
         ("deadline_s = 1", ":1: deadline_s: unknown key 'deadline_s'; it belongs into [fallback]"),
         (
             "zzz = 1",
-            ":1: zzz: unknown key 'zzz'; known here: alerts, cache, challengers, exploration, "
+            ":1: zzz: unknown key 'zzz'; known here: alerts, cache, cascades, challengers, "
+            "exploration, "
             "fallback, features, feedback, learner, limits, models, policy, rewards, rules, "
             "server, sessions, store, tenants, tiers, tracing, workflows",
         ),

@@ -1,0 +1,323 @@
+"""A cascade's way through the gateway: a cheaper model, checks, then a stronger one.
+
+Both stages are decisions of their own, under one deadline and one bound on dollars. The
+stronger model gets the caller's request as it came; what the first one said is never shown it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from starlette.responses import Response
+
+from bandit_router.cascade import CASCADE, CheckedAnswer, Finding, Verdict, second_stage
+from bandit_router.cascade.answers import answer_of_body, answer_of_pieces
+from bandit_router.cascade.confidence import (
+    asking_for_confidence,
+    hide_confidence,
+    without_confidence,
+)
+from bandit_router.cascade.verdict import UNCHECKED
+from bandit_router.chain_budget import ChainBudget, strictest
+from bandit_router.completion import NO_BUDGET, Completed
+from bandit_router.config_cascade import CascadeConfig, CheckKind
+from bandit_router.errors import (
+    AllModelsFailed,
+    LimitExceeded,
+    NoEligibleModel,
+    ProviderError,
+    RequestRefused,
+    StoreUnavailable,
+)
+from bandit_router.open_stream import HeardStream, ModelStream
+from bandit_router.types import Attempt, AttemptStatus, Decision, RoutingRequest
+from service.checker import Checker
+from service.decision_headers import decision_headers
+from service.disconnect import end, first_of, watching
+from service.errors import problem_of
+from service.log_lines import current_decision
+from service.runtime import Runtime
+from service.transparency import explanation
+from service.turn import Turn, abandon, ask, given_up, streamed, whole
+
+PASSED, ESCALATED, EXHAUSTED = "passed", "escalated", "exhausted"
+Failure = AllModelsFailed | RequestRefused
+
+
+class Cascades:
+    """Answers requests whose decision is the first stage of a cascade."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def answer(self, turn: Turn, decision: Decision) -> Response:
+        """The answer of whichever stage; raises as a request without a cascade would."""
+        run = _Run(self._runtime, turn, decision)
+        work = asyncio.create_task(run.answered(), name="cascade")
+        try:
+            async with watching(turn.request.receive, self._runtime.closing) as gone:
+                await first_of(work, gone)
+        finally:
+            over = work.done() and not work.cancelled()
+            await end(work)
+        if not over:
+            raise given_up(gone)
+        # Of the two, the one that the answer's headers name; set in the task, it would be lost.
+        current_decision.set(run.answering.id)
+        return work.result()
+
+
+@dataclass(slots=True)
+class _Stage:
+    """What one stage came to. result: None where no model answered, and failure says why."""
+
+    decision: Decision
+    result: Completed | HeardStream | None
+    attempts: tuple[Attempt, ...]
+    upstream_s: float
+    cost_usd: float | None
+    failure: Failure | None = None
+    finding: Finding = UNCHECKED
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return tuple(attempt.model for attempt in self.attempts) or (self.decision.chosen,)
+
+
+class _Run:
+    """One request on its way through a cascade."""
+
+    def __init__(self, runtime: Runtime, turn: Turn, decision: Decision) -> None:
+        self._runtime = runtime
+        self._turn = turn
+        self._first = self.answering = decision
+        self._name = decision.influences[CASCADE]
+        self._cascade: CascadeConfig = runtime.config.cascades[self._name]
+        self._checker = Checker(runtime, turn.principal, self._cascade)
+        self._ends_at_s = turn.begun_s + runtime.config.fallback.deadline_s
+        self._limit_usd = strictest(
+            runtime.config.fallback.max_cost_usd, turn.chat.routing.controls.max_cost_usd
+        )
+
+    async def answered(self) -> Response:
+        first = await self._first_stage()
+        if first.finding.verdict is Verdict.PASSED:
+            return self._told(PASSED, first)
+        second = await self._second_decision(first)
+        if second is not None:
+            stage = await self._stage(second, self._turn.chat.upstream, self._left_s(), first)
+            if stage.failure is None:
+                return self._told(ESCALATED, stage, first)
+            failure: Failure = stage.failure
+        else:
+            failure = first.failure or AllModelsFailed(
+                f"the answer of '{first.models[-1]}' failed check '{first.finding.check}' "
+                f"({first.finding.reason}), and no stronger model could be asked; raise the "
+                'request\'s bounds, or set when_exhausted = "answer"',
+                first.attempts,
+            )
+        if first.result is not None and self._gives_first:
+            self.answering = self._first
+            return self._told(EXHAUSTED, first)
+        self._runtime.metrics.cascaded(self._name, EXHAUSTED)
+        headers = {**decision_headers(self.answering), "x-router-cascade": EXHAUSTED}
+        headers["x-router-attempts"] = str(len(failure.attempts))
+        return problem_of(failure).response(headers)
+
+    @property
+    def _gives_first(self) -> bool:
+        return self._cascade.when_exhausted == "answer"
+
+    def _left_s(self) -> float:
+        return self._ends_at_s - self._runtime.clock.monotonic_s()
+
+    async def _first_stage(self) -> _Stage:
+        """The first answer, heard to its end, and what the checks say of it."""
+        chat, operation = self._turn.chat, self._turn.chat.routing.operation
+        asks = any(check.kind is CheckKind.CONFIDENCE for check in self._cascade.checks)
+        upstream = asking_for_confidence(operation, chat.upstream) if asks else chat.upstream
+        within_s = self._left_s() * self._cascade.first_share
+        stage = await self._stage(self._first, upstream, within_s)
+        result = stage.result
+        if result is None:
+            return stage
+        answer = self._to_check(result)
+        stage.finding = await self._checker.finding(answer, self._first.id, self._left_s())
+        self._runtime.verdicts.teach(self._first.id, stage.finding)
+        if upstream is not chat.upstream:
+            _hide_confidence(result)
+        return stage
+
+    async def _second_decision(self, first: _Stage) -> Decision | None:
+        """A choice among stronger models; None where there is none, or no time or money left."""
+        runtime, turn = self._runtime, self._turn
+        left_usd = None if self._limit_usd is None else self._limit_usd - self._spent_usd(first)
+        if self._left_s() <= 0.0 or (left_usd is not None and left_usd <= 0.0):
+            return None
+        request = second_stage(
+            runtime.config,
+            turn.chat.routing,
+            cascade=self._name,
+            first_id=self._first.id,
+            asked=first.models,
+            left_usd=left_usd,
+        )
+        if request is None:
+            return None
+        try:
+            self.answering = await self._reserved(request)
+        except (NoEligibleModel, LimitExceeded):
+            return None
+        return self.answering
+
+    async def _reserved(self, request: RoutingRequest) -> Decision:
+        decision = await self._runtime.decide(request)
+        most_tokens = request.max_output_tokens
+        await self._runtime.admission.reserve(self._turn.principal, decision, most_tokens)
+        return decision
+
+    async def _stage(
+        self,
+        decision: Decision,
+        upstream: Mapping[str, Any],
+        within_s: float,
+        before: _Stage | None = None,
+    ) -> _Stage:
+        """One decision, stored, and its chain of calls. The first stage's last resort would come
+        too early, and the second's would be no better than the answer that there is."""
+        runtime = self._runtime
+        names = (decision.chosen, *decision.fallbacks)
+        if before is None or (before.result is not None and self._gives_first):
+            last = {model.name for model in runtime.config.last_resorts}
+            names = tuple(name for name in names if name not in last) or names
+        log = runtime.chain.new_log(decision.id)
+        entered = runtime.books.enter(decision)
+        if not runtime.books.store_answers:
+            # A model that is paid for an answer which then may not leave would be a waste.
+            await entered
+        chat = replace(self._turn.chat, upstream=upstream)
+        call = asyncio.create_task(
+            ask(runtime, chat, names, decision.id, log, self._budget(decision, before), within_s),
+            name="chain",
+        )
+        failure: Failure | None = None
+        result: Completed | HeardStream | None = None
+        upstream_s = 0.0
+        try:
+            await entered
+            found, upstream_s = await call
+            if isinstance(found, Completed):
+                result = found
+            else:
+                result = HeardStream(found)
+                if before is None:
+                    begun_s = runtime.clock.monotonic_s()
+                    await result.hear_out()
+                    upstream_s += runtime.clock.monotonic_s() - begun_s
+        except (AllModelsFailed, RequestRefused) as error:
+            failure = error
+        except ProviderError as error:
+            failure, result = AllModelsFailed(str(error), log.attempts), None
+        except BaseException as error:
+            await abandon(call)
+            if not isinstance(error, StoreUnavailable):
+                runtime.books.close(log.outcome(), log.attempts)
+            raise
+        # A stream that is still to come is booked at its end.
+        if not isinstance(result, HeardStream) or before is None:
+            runtime.books.close(log.outcome(), log.attempts)
+        cost_usd = log.outcome().cost_usd
+        return _Stage(decision, result, log.attempts, upstream_s, cost_usd, failure)
+
+    def _told(self, how: str, stage: _Stage, first: _Stage | None = None) -> Response:
+        """A stage's answer on its way to the caller."""
+        runtime, turn = self._runtime, self._turn
+        runtime.metrics.cascaded(self._name, how)
+        before = first or stage
+        waited_s = stage.upstream_s + (first.upstream_s if first is not None else 0.0)
+        overhead_s = runtime.clock.monotonic_s() - turn.begun_s - waited_s
+        headers = {**decision_headers(stage.decision), "x-router-cascade": how}
+        if before.finding.check and how != PASSED:
+            headers["x-router-check"] = before.finding.check
+        if first is not None:
+            headers["x-router-first-decision-id"] = str(first.decision.id)
+        if how == EXHAUSTED:
+            headers["x-router-degraded"] = CASCADE
+        result = stage.result
+        assert result is not None
+        if isinstance(result, HeardStream):
+            explained = stage.decision if turn.chat.wishes.metadata else None
+
+            def finished(stream: ModelStream) -> None:
+                if first is not None:
+                    runtime.books.close_stream(stream)
+                    if stream.outcome().status is AttemptStatus.OK:
+                        self._check_later(stage.decision, result)
+
+            return streamed(runtime, result, headers, overhead_s, finished, explained)
+        if first is not None:
+            self._check_later(stage.decision, result)
+            spent = [cost for cost in (first.cost_usd, stage.cost_usd) if cost is not None]
+            if spent:
+                headers["x-router-cost-usd"] = repr(float(sum(spent)))
+            headers["x-router-attempts"] = str(len(first.attempts) + len(stage.attempts))
+        if turn.chat.wishes.metadata:
+            more = {"cascade": self._explained(how, before)}
+            result.answer.body["router"] = explanation(stage.decision, stage.attempts, **more)
+        return whole(result, headers, overhead_s)
+
+    def _explained(self, how: str, before: _Stage) -> dict[str, Any]:
+        """The first stage, for a caller who asks why."""
+        return {
+            "name": self._name,
+            "result": how,
+            "first_decision_id": str(before.decision.id),
+            "first_models": before.models,
+            "verdict": before.finding.verdict.value,
+            "check": before.finding.check,
+            "reason": before.finding.reason,
+        }
+
+    def _budget(self, decision: Decision, before: _Stage | None) -> ChainBudget:
+        """What is left of the bound on dollars for one stage's calls."""
+        if self._limit_usd is None:
+            return NO_BUDGET
+        spent_usd = 0.0 if before is None else self._spent_usd(before)
+        costs_usd = dict(zip(decision.arms, decision.prediction.cost_usd.tolist(), strict=True))
+        return ChainBudget(max(self._limit_usd - spent_usd, 0.0), costs_usd)
+
+    def _spent_usd(self, stage: _Stage) -> float:
+        costs_usd = stage.decision.prediction.cost_usd.tolist()
+        expected = dict(zip(stage.decision.arms, costs_usd, strict=True))
+        return ChainBudget(None, expected).spent_usd(stage.attempts) + self._checker.judges_usd
+
+    def _to_check(self, result: Completed | HeardStream) -> CheckedAnswer:
+        chat = self._turn.chat
+        operation = chat.routing.operation
+        if isinstance(result, HeardStream):
+            pieces = [piece.data for piece in result.held]
+            return answer_of_pieces(operation, result.model, chat.upstream, pieces)
+        model = result.outcome.answered_by or ""
+        return answer_of_body(operation, model, chat.upstream, dict(result.answer.body))
+
+    def _check_later(self, decision: Decision, result: Completed | HeardStream) -> None:
+        """Check the second answer too: the learner is to compare like with like."""
+        if not self._cascade.check_last:
+            return
+        answer = self._to_check(result)
+
+        async def check() -> None:
+            finding = await self._checker.finding(answer, decision.id)
+            self._runtime.verdicts.teach(decision.id, finding)
+
+        self._runtime.verdicts.later(asyncio.create_task(check(), name="check of the last answer"))
+
+
+def _hide_confidence(result: Completed | HeardStream) -> None:
+    if isinstance(result, HeardStream):
+        result.held[:] = [without_confidence(piece) for piece in result.held]
+    else:
+        hide_confidence(result.answer.body)
