@@ -10,7 +10,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from bandit_router.config_base import Dollars, MetricName, Name, Seconds, Section, Share
+from bandit_router.config_base import (
+    MOST_TOKENS,
+    Dollars,
+    MetricName,
+    Name,
+    Seconds,
+    Section,
+    Share,
+)
 from bandit_router.config_cascade import CHECK_METRIC
 from bandit_router.config_challengers import ChallengerConfig, LineName
 from bandit_router.config_steering import SteeringTables
@@ -52,7 +60,7 @@ class ModelConfig(Section):
     input_usd_per_million: Dollars = 0.0
     output_usd_per_million: Dollars = 0.0
     usd_per_hour: Dollars = 0.0
-    context_window_tokens: Annotated[int, Field(gt=0)] = 128_000
+    context_window_tokens: Annotated[int, Field(gt=0, le=MOST_TOKENS)] = 128_000
     capabilities: frozenset[Capability] = frozenset()
     serves: Annotated[frozenset[Operation], Field(min_length=1)] = frozenset({Operation.CHAT})
     tier: Tier | None = None

@@ -181,13 +181,13 @@ class Runtime:
         session cannot be looked up.
         """
         if self.tracing is None:
-            return await self._decide(request, dry_run)
+            return await self._decide(request, dry_run, cascades)
         with self.tracing.deciding() as span:
-            decision = await self._decide(request, dry_run)
+            decision = await self._decide(request, dry_run, cascades)
             span.made(decision, dry_run=dry_run)
             return decision
 
-    async def _decide(self, request: RoutingRequest, dry_run: bool) -> Decision:
+    async def _decide(self, request: RoutingRequest, dry_run: bool, cascades: bool) -> Decision:
         request = await self.sessions.pinned(steered(self.config, request))
         if cascades and request.cascade is not None:
             staged = first_stage(self.config, request)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bandit_router.config_base import Dollars
 from bandit_router.overlay import BUDGET, FROZEN
 from service.admin.acts import act, live_change
 from service.admin.beliefs import shown_budget
@@ -25,7 +26,7 @@ class NewBudget(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    usd_per_request: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
+    usd_per_request: Annotated[Dollars, Field(gt=0)] | None
 
 
 def control_routes(runtime: Runtime) -> APIRouter:

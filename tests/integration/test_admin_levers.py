@@ -303,6 +303,9 @@ async def test_the_budget_is_edited_while_it_runs(store_url: str) -> None:
             assert changed.json()["price_of_dollar"] > 0.0
             assert weights(service, "small") == before
             assert (await service.client.put("/admin/budget", json={})).status_code == 422
+            # Stored, this would come back as an integer that no JSON writer takes.
+            absurd = await service.client.put("/admin/budget", json={"usd_per_request": 1e307})
+            assert absurd.status_code == 422
             nothing = await service.client.put("/admin/budget", json={"usd_per_request": None})
             assert nothing.json()["price_of_dollar"] == 0.0
             reset = await service.client.delete("/admin/budget")
