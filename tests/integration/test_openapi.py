@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import orjson
 import pytest
@@ -91,7 +92,9 @@ async def test_every_door_and_its_errors_are_described(store_url: str) -> None:
 
 
 @pytest.mark.timeout(60 + 60 * int(EXAMPLES))
-async def test_no_generated_request_brings_a_5xx_or_an_undescribed_status(store_url: str) -> None:
+async def test_no_generated_request_brings_a_5xx_or_an_undescribed_status(
+    store_url: str, tmp_path: Path
+) -> None:
     async with (
         agreeable_upstream() as base_url,
         served(config_of(store_url, base_url)) as service,
@@ -103,6 +106,8 @@ async def test_no_generated_request_brings_a_5xx_or_an_undescribed_status(store_
             *("--phases", PHASES, "--generation-database", "none", "--no-color"),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            # It keeps what failed in the folder that it runs in.
+            cwd=tmp_path,
         )
         told, _ = await process.communicate()
     report = told.decode(errors="replace")
