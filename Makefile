@@ -21,7 +21,7 @@ INSTALL := PIP_USER=0 $(PY) -m pip install --quiet --disable-pip-version-check
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve check test lint format bench lock clean
+.PHONY: help setup demo serve check test lint format bench docs lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,10 @@ format: $(VENV)/.dev ## Format the code and repair what ruff can
 bench: $(VENV)/.dev ## Print the speed of one decision and one update
 	$(PY) -m pytest -o python_files="*.py" simulations/benchmarks --benchmark-only $(ARGS)
 
+docs: $(VENV)/.dev ## Build the documentation site into site/
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
 lock: ## Pin the requirements anew (needs uv); LOCK_ARGS=--upgrade moves to the newest
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	$(LOCK) $(LOCK_ARGS) pyproject.toml --extra local --extra build -o requirements.txt
@@ -63,7 +67,7 @@ lock: ## Pin the requirements anew (needs uv); LOCK_ARGS=--upgrade moves to the 
 	$(LOCK) $(LOCK_ARGS) --no-deps requirements-data.in -o requirements-data.txt
 
 clean: ## Remove .venv and every cache
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: each is older than the lock it was installed from only when that lock has changed.
