@@ -28,8 +28,10 @@ def page() -> str:
 
 
 def _tables(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, type[BaseModel]]]:
-    """Every table of the file, under the heading that TOML gives it."""
-    for name, field in model.model_fields.items():
+    """Every table of the file, under the heading that TOML gives it; a model's own fields before
+    those of its base."""
+    own = model.__annotations__
+    for name, field in sorted(model.model_fields.items(), key=lambda item: item[0] not in own):
         inner = _model_of(field.annotation)
         if inner is None:
             continue
@@ -72,8 +74,11 @@ def _prose(model: type[BaseModel]) -> str:
     text = re.sub(r"``(\[\[?.*?\]\]?)``:\s*", "", text, count=1).replace("``", "`")
     first, _, rest = text.partition("\n\n")
     names = "|".join(re.escape(name) for name in model.model_fields)
-    rest = re.sub(rf"(?:(?<=\s)|^)((?:{names})(?:, (?:{names}))*):", r"\n\n**`\1`**:", rest)
-    return f"{first[:1].upper()}{first[1:]}\n{rest}"
+    paragraphs = (" ".join(paragraph.split()) for paragraph in rest.split("\n\n"))
+    # Where a sentence begins: in "a: …, or b: …" there is one.
+    keys = re.compile(rf"(?:^|(?<=[.;)] ))((?:{names})(?:, (?:{names}))*): ")
+    rest = "\n\n".join(keys.sub(r"\n\n**`\1`**: ", paragraph) for paragraph in paragraphs)
+    return f"{first[:1].upper()}{first[1:]}\n\n{rest}"
 
 
 def _type(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:

@@ -14,8 +14,8 @@ from service.settings import read_settings
 
 HEAD = """# Every door
 
-Made from the document that a running router serves at `/openapi.json`. [The HTTP interface](../api.md)
-says in prose what the doors are for.
+Made from the document that a running router serves at `/openapi.json`. What the doors are for, in
+prose: [the HTTP interface](../api.md).
 
 """
 METHODS = ("get", "post", "put", "delete")

@@ -85,6 +85,8 @@ def test_every_picture_says_what_it_shows(picture: Path) -> None:
     root = ElementTree.fromstring(picture.read_text())
     title, description = root.find(f"{SVG}title"), root.find(f"{SVG}desc")
     assert root.get("role") == "img"
-    assert title is not None and title.text
-    assert description is not None and len(description.text or "") > 80
+    assert title is not None
+    assert title.text
+    assert description is not None
+    assert len(description.text or "") > 80
     assert root.get("aria-labelledby") == f"{title.get('id')} {description.get('id')}"

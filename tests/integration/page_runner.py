@@ -36,7 +36,8 @@ PRELUDE = """
 set -euo pipefail
 state="$PAGE_STATE"
 if [ -f "$state" ]; then source "$state"; fi
-trap 'declare -p | grep -vE "^declare -[a-zA-Z]*[rA]|^declare .. (BASH|DIRSTACK|FUNCNAME|GROUPS|PIPESTATUS|state|_)" > "$state"' EXIT
+kept='^declare -(-|x) [A-Za-z][A-Za-z0-9_]*="[^"]*"$'
+trap '{ declare -p | grep -E "$kept"; declare -f; } > "$state"' EXIT
 bandit-router() {
   # In the shell's place, so that whoever ends the shell ends it, and waits for its end.
   if [ "${1:-}" = serve ]; then exec bandit-router "$@" --port "$PAGE_PORT"; fi
