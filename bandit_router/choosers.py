@@ -1,7 +1,8 @@
 """Who chooses for a request: the serving policy, its tier's own, or none that explores.
 
-All of them read the one learned state; a tier with a budget of its own has a price of a dollar
-of its own, found on the same recent contexts.
+All of them read the one learned state; a tier with a budget of its own, and a request of which
+a day's or a session's budget says what it may cost, have a price of a dollar of their own, found
+on the same recent contexts.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from bandit_router.allowance import stepped
 from bandit_router.config import RouterConfig
 from bandit_router.config_steering import TierConfig
 from bandit_router.errors import ConfigError
@@ -56,7 +58,9 @@ class Choosers:
             for name, tier in config.tiers.items()
             if tier.policy is not None
         }
-        self._solved: dict[str, tuple[int, LearnedState, LearnedState]] = {}
+        # By budget; of one snapshot's state.
+        self._solved: dict[float, LearnedState] = {}
+        self._solved_for: tuple[int, LearnedState] | None = None
 
     def of(
         self, request: RoutingRequest, version: int, state: LearnedState
@@ -66,11 +70,16 @@ class Choosers:
         version: of the snapshot that holds ``state``.
         """
         policy, tier = self._policy, request.user_tier
+        budgets_usd = []
         if tier is not None:
             policy = self._of_tier.get(tier, policy)
-            budget_usd = self._budget_usd(self._tiers[tier])
-            if budget_usd is not None:
-                state = self._at_budget(tier, budget_usd, version, state)
+            budgets_usd.append(self._budget_usd(self._tiers[tier]))
+        if request.allowance_usd is not None:
+            # Beside an allowance the policy's own budget, which has its own λ, goes on to hold.
+            budgets_usd += [stepped(request.allowance_usd), self._problem.budget_usd]
+        given = [budget_usd for budget_usd in budgets_usd if budget_usd is not None]
+        if given and (least_usd := min(given)) != self._problem.budget_usd:
+            state = self._at_budget(least_usd, version, state)
         if not request.controls.explore and policy.adaptive:
             policy = Greedy(policy)
         return policy, state
@@ -80,16 +89,17 @@ class Choosers:
             return self._problem.budget_usd * tier.budget_multiplier
         return tier.budget_usd_per_request
 
-    def _at_budget(
-        self, tier: str, budget_usd: float, version: int, state: LearnedState
-    ) -> LearnedState:
-        known = self._solved.get(tier)
-        if known is not None and known[0] == version and known[1] is state:
-            return known[2]
+    def _at_budget(self, budget_usd: float, version: int, state: LearnedState) -> LearnedState:
+        made_for = self._solved_for
+        if made_for is None or made_for[0] != version or made_for[1] is not state:
+            self._solved, self._solved_for = {}, (version, state)
+        known = self._solved.get(budget_usd)
+        if known is not None:
+            return known
         problem = replace(self._problem, budget_usd=budget_usd)
         pacer: PacerState = replace(state.pacer, account_usd=0.0)
         solved = with_solved_price(problem, self._policy, replace(state, pacer=pacer))
         price = solved.pacer.price_of_dollar
         priced = replace(state, pacer=replace(state.pacer, price_of_dollar=price))
-        self._solved[tier] = (version, state, priced)
+        self._solved[budget_usd] = priced
         return priced

@@ -109,6 +109,8 @@ class PolicyConfig(Section):
     """``[policy]``: which policy, and what it may spend.
 
     budget_usd_per_request: mean dollars per request the pacer holds; None means no budget.
+    budget_usd_per_day: of all requests of a day (UTC): paced over those still to come, and never
+    passed.
     value_of_second: quality given up for a second less of latency (μ).
     model: the arm of the ``fixed`` policy. epsilon: of ``epsilon_greedy``.
     half_life_decisions: age at which an observation counts half; None never forgets.
@@ -120,6 +122,7 @@ class PolicyConfig(Section):
 
     name: str = "thompson"
     budget_usd_per_request: Dollars | None = None
+    budget_usd_per_day: Dollars | None = None
     value_of_second: Annotated[float, Field(ge=0)] = 0.0
     model: Name | None = None
     epsilon: Share = 0.1

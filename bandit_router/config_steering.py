@@ -104,11 +104,16 @@ class SessionsConfig(Section):
     sources: where a session's id is looked for, in this order: ``header`` (x-session-id),
     ``user`` (OpenAI's field), ``metadata.<label>``, ``first_messages`` (a hash of all up to
     the first answer). A session ends idle_s after its last request.
+    budget_usd: what one session may cost, for tenants that have no budget_usd_per_session;
+    expected_requests: that a session is expected to have still before it, by which what is left
+    of its budget is paced.
     """
 
     sticky: bool = True
     sources: tuple[SessionSource, ...] = ("header",)
     idle_s: Seconds = 3600.0
+    budget_usd: Dollars | None = None
+    expected_requests: Count = 10
 
 
 class WorkflowConfig(Section):
@@ -155,11 +160,17 @@ class LimitSet(Section):
 class TenantConfig(Section):
     """One ``[tenants.<name>]`` table. tier: of requests that state none themselves.
 
+    budget_usd_per_request: the mean that their price of a dollar is found for.
+    budget_usd_per_day, budget_usd_per_session: paced over what is still to come, and walls.
+
     over_budget: what happens when dollars have run out: ``refuse`` or ``local``, the cheapest
     local model's answer.
     """
 
     tier: str | None = None
+    budget_usd_per_request: Dollars | None = None
+    budget_usd_per_day: Dollars | None = None
+    budget_usd_per_session: Dollars | None = None
     limits: LimitSet = LimitSet()
     over_budget: Literal["refuse", "local"] | None = None
 

@@ -1,7 +1,7 @@
 """Limits in calendar windows: what is claimed before a call, and whether it still fits.
 
 A claim fits while what is booked lies below the limit, so a window may be passed by one claim
-at most: a limit smaller than a single claim can still be used.
+at most: a limit smaller than a single claim can still be used. A strict one is never passed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ STARTS = {
     "hour": {"minute": 0, "second": 0, "microsecond": 0},
     "day": {"hour": 0, "minute": 0, "second": 0, "microsecond": 0},
     "month": {"day": 1, "hour": 0, "minute": 0, "second": 0, "microsecond": 0},
+    # A session is counted in the month: it is idle, and so over, long before a month is.
+    "session": {"day": 1, "hour": 0, "minute": 0, "second": 0, "microsecond": 0},
 }
 # Longer than the longest window: the first of the next month lies within it.
 LONGEST = timedelta(days=32)
@@ -24,6 +26,7 @@ LENGTHS = {
     "hour": timedelta(hours=1),
     "day": timedelta(days=1),
     "month": LONGEST,
+    "session": LONGEST,
 }
 
 
@@ -38,12 +41,16 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """Most of one thing (``requests``, ``tokens`` or ``usd``) in a subject's windows of a span."""
+    """Most of one thing (``requests``, ``tokens`` or ``usd``) in a subject's windows of a span.
+
+    strict: a claim must fit whole beside what is booked, so that the window is never passed.
+    """
 
     subject: str
     span: str
     what: str
     most: float
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +105,12 @@ def seconds_left(span: str, moment: datetime) -> float:
 
 def exceeded(claim: Claim, usage: Mapping[Window, Usage]) -> Bound | None:
     """The bound that a claim does not fit under, the one that lasts longest; None if it fits."""
-    full: Sequence[Bound] = [
-        bound
-        for bound in claim.bounds
-        if usage[Window(bound.subject, bound.span, span_start(bound.span, claim.at))].of(bound.what)
-        >= bound.most
-    ]
+    full: Sequence[Bound] = [bound for bound in claim.bounds if _is_full(bound, claim, usage)]
     return max(full, key=lambda bound: LENGTHS[bound.span], default=None)
+
+
+def _is_full(bound: Bound, claim: Claim, usage: Mapping[Window, Usage]) -> bool:
+    window = Window(bound.subject, bound.span, span_start(bound.span, claim.at))
+    booked = usage[window].of(bound.what)
+    claimed = Usage(1, claim.tokens, claim.cost_usd).of(bound.what) if bound.strict else 0.0
+    return booked >= bound.most or booked + claimed > bound.most

@@ -39,6 +39,12 @@ def cost_of(model: ModelConfig, usage: Usage, latency_s: float) -> float | None:
     return tokens_usd + running_usd
 
 
+def most_usd(model: ModelConfig, input_tokens: int, output_tokens: int) -> float:
+    """Dollars of a call of so many tokens at list prices."""
+    prices = model.input_usd_per_million, model.output_usd_per_million
+    return (input_tokens * prices[0] + output_tokens * prices[1]) / 1e6
+
+
 def estimate_input_tokens(messages: Iterable[Mapping[str, Any]]) -> int:
     """Tokens of OpenAI chat messages at four bytes of UTF-8 each, never less than one.
 

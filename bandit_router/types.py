@@ -153,6 +153,8 @@ class RoutingRequest:
     workflow, cascade: of those that the configuration declares.
     influences: what besides the policy shapes the choice, to be logged: ``rule``,
     ``user_tier``, ``workflow``, ``session``, ``cascade``, ``escalated_from`` …
+    allowance_usd: what it may cost on average, where a budget of its tenant, session or day
+    says so; None leaves that to the policy's own budget.
     """
 
     messages: tuple[Mapping[str, Any], ...]
@@ -172,6 +174,7 @@ class RoutingRequest:
     workflow: str | None = None
     cascade: str | None = None
     influences: Mapping[str, str] = field(default_factory=dict)
+    allowance_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ from dataclasses import replace
 from bandit_router.config import ModelConfig, RouterConfig
 from bandit_router.errors import RouterError, StoreUnavailable
 from bandit_router.limits import Bound, Claim
+from bandit_router.prices import most_usd
 from bandit_router.protocols import Clock
 from bandit_router.store.api_keys import Principal
 from bandit_router.store.limit_store import LimitStore, Settlement
 from bandit_router.types import Attempt, AttemptStatus, Decision, Mode, Outcome, Pin, RoutingRequest
+from service.budgets import budget_bounds
 
-MICRO = 1e6
 SETTLE_RETRY_S = 1.0
 SETTLE_TRIES = 100
 # Calls that ended so may have been billed without our being told.
@@ -72,13 +73,17 @@ class Admission:
         dollars: bool = True,
     ) -> Claim | None:
         """What is to be reserved for a decision; None where no limit concerns its caller."""
-        bounds = tuple(self._bounds(principal))
+        bounds = (
+            *self._bounds(principal),
+            *budget_bounds(self._config, decision.tenant, decision.session_id),
+        )
         if not bounds:
             return None
+        self.limited = True
         output_tokens = max_output_tokens or self._config.limits.assumed_output_tokens
         names = (decision.chosen, *decision.fallbacks)
         cost_usd = max(
-            _most_usd(self._models[name], decision.input_tokens, output_tokens) for name in names
+            most_usd(self._models[name], decision.input_tokens, output_tokens) for name in names
         )
         # A model without list prices is taken at what its bills were so far.
         expected = float(decision.prediction.cost_usd[decision.arms.index(decision.chosen)])
@@ -139,7 +144,6 @@ class Admission:
             (f"tenant:{principal.tenant}", of_tenant),
         ):
             for what, span, most in limits.given():
-                self.limited = True
                 yield Bound(subject, span, what, most)
 
     async def _settle(self, outcome: Outcome, attempts: Sequence[Attempt]) -> None:
@@ -169,8 +173,3 @@ def settlement_of(outcome: Outcome, attempts: Sequence[Attempt]) -> Settlement:
     if unknown:
         tokens, cost_usd = None, None
     return Settlement(outcome.decision_id, outcome.finished_at, tokens, cost_usd)
-
-
-def _most_usd(model: ModelConfig, input_tokens: int, output_tokens: int) -> float:
-    prices = model.input_usd_per_million, model.output_usd_per_million
-    return (input_tokens * prices[0] + output_tokens * prices[1]) / MICRO

@@ -61,6 +61,7 @@ from service.admission import Admission
 from service.alarms import AlarmBoard
 from service.alerts import Alerts
 from service.books import Books
+from service.budgets import Budgets
 from service.challenge import Challenge, challenger_parts, prepared
 from service.closing import Closing
 from service.learner_task import LearnerTask
@@ -109,6 +110,7 @@ class Runtime:
     doorkeeper: Doorkeeper
     sessions: Sessions
     admission: Admission
+    budgets: Budgets
     live: LiveConfiguration
     live_settings: LiveSettings
     alarms: AlarmBoard
@@ -189,6 +191,7 @@ class Runtime:
 
     async def _decide(self, request: RoutingRequest, dry_run: bool, cascades: bool) -> Decision:
         request = await self.sessions.pinned(steered(self.config, request))
+        request = await self.budgets.within(request)
         if cascades and request.cascade is not None:
             staged = first_stage(self.config, request)
             if staged is not request:
@@ -221,7 +224,14 @@ class Runtime:
         decision = await self.decide(request, cascades=cascades)
         most = request.max_output_tokens
         try:
-            await self.admission.reserve(principal, decision, most)
+            try:
+                await self.admission.reserve(principal, decision, most)
+            except LimitExceeded as error:
+                # A look at the day's budget may be old: what is left may pay for another model.
+                if error.what != "usd" or not self.budgets.forget(request):
+                    raise
+                decision = await self.decide(request, cascades=cascades)
+                await self.admission.reserve(principal, decision, most)
         except LimitExceeded as error:
             local = self.admission.local_instead(request) if error.what == "usd" else None
             if local is None:
@@ -283,6 +293,7 @@ class Runtime:
         self.decision_log = await exits.enter_async_context(PostgresDecisionLog(self.engine))
         limits = await exits.enter_async_context(LimitStore(self.engine))
         self.admission = Admission(config, limits, self.models, self.clock)
+        self.budgets = Budgets(config, limits, self.models, self.clock)
         exits.push_async_callback(self.admission.settled, self.settings.shutdown_s)
         self.books = Books(self.decision_log, self.admission, self.metrics)
         exits.push_async_callback(self.books.settle, self.settings.shutdown_s)

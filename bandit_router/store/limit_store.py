@@ -60,6 +60,11 @@ BOOK = text(
     bindparam("tokens", type_=ARRAY(BigInteger)),
     bindparam("costs", type_=ARRAY(Double)),
 )
+BOOKED = text(
+    "SELECT w.* FROM limit_windows w "
+    "JOIN unnest(:subjects, :spans, :starts) AS asked(subject, span, starts_at) "
+    "USING (subject, span, starts_at)"
+).bindparams(*WINDOW_ARRAYS)
 OPEN = text(
     "SELECT decision_id, created_at, booked, tokens, cost_usd FROM reservations "
     "WHERE decision_id = ANY(:ids) AND settled_at IS NULL ORDER BY decision_id FOR UPDATE"
@@ -108,6 +113,21 @@ class LimitStore:
     async def settle(self, settlement: Settlement) -> None:
         """Replace what was reserved by what it took; without an open reservation nothing."""
         await self._writer.submit(settlement)
+
+    async def booked(self, windows: Sequence[Window]) -> dict[Window, Usage]:
+        """What is booked in each window now, without holding anybody up. Raises StoreError, or
+        StoreUnavailable without a database."""
+        with store_errors(self._engine):
+            async with self._engine.connect() as connection:
+                found = await connection.execute(BOOKED, _asked(windows))
+                rows = found.all()
+        known = {
+            Window(row.subject, row.span, row.starts_at): Usage(
+                row.requests, row.tokens, row.cost_usd
+            )
+            for row in rows
+        }
+        return {window: known.get(window, Usage()) for window in windows}
 
     async def close(self) -> None:
         """Write what is queued, then take nothing more."""
@@ -159,14 +179,17 @@ async def prune_limits(engine: AsyncEngine, now: datetime) -> None:
 async def _locked(connection: AsyncConnection, windows: Sequence[Window]) -> dict[Window, Usage]:
     if not windows:
         return {}
-    asked = {
+    return {
+        Window(row.subject, row.span, row.starts_at): Usage(row.requests, row.tokens, row.cost_usd)
+        for row in await connection.execute(LOCK, _asked(windows))
+    }
+
+
+def _asked(windows: Sequence[Window]) -> dict[str, Any]:
+    return {
         "subjects": [window.subject for window in windows],
         "spans": [window.span for window in windows],
         "starts": [window.starts_at for window in windows],
-    }
-    return {
-        Window(row.subject, row.span, row.starts_at): Usage(row.requests, row.tokens, row.cost_usd)
-        for row in await connection.execute(LOCK, asked)
     }
 
 
@@ -239,6 +262,13 @@ def _error(bound: Bound | None, item: Item) -> LimitExceeded | None:
     if bound is None:
         return None
     who, _, name = bound.subject.partition(":")
+    if bound.span == "session":
+        return LimitExceeded(
+            f"the ${bound.most:g} that session '{name}' may cost are used up; begin a new session, "
+            "or ask the operator to raise it",
+            what=bound.what,
+            retry_after_s=seconds_left(bound.span, item.at),
+        )
     what = f"${bound.most:g}" if bound.what == "usd" else f"{bound.most:g} {bound.what}"
     left_s = seconds_left(bound.span, item.at)
     return LimitExceeded(

@@ -41,6 +41,7 @@ FLOOR_OF = {
     "bandit_router.overlay": Floor.VOCABULARY,
     "bandit_router.types": Floor.VOCABULARY,
     "bandit_router.activity": Floor.MATHEMATICS,
+    "bandit_router.allowance": Floor.MATHEMATICS,
     "bandit_router.alarms": Floor.MATHEMATICS,
     "bandit_router.basis": Floor.MATHEMATICS,
     "bandit_router.calibration": Floor.MATHEMATICS,

@@ -91,7 +91,7 @@ def test_an_unknown_key_is_answered_with_the_one_meant(
 def test_a_shortened_key_is_answered_with_the_whole_one(tmp_path: Path) -> None:
     (problem,) = _problems(tmp_path, f"{ONE_MODEL}[policy]\nbudget = 1\n")
     assert problem == (
-        ":5: policy.budget: unknown key 'budget'; did you mean 'budget_usd_per_request'?"
+        ":5: policy.budget: unknown key 'budget'; did you mean 'budget_usd_per_day'?"
     )
 
 
