@@ -14,6 +14,10 @@ from bandit_router.prices import cost_of, estimate_input_tokens
 from bandit_router.protocols import Clock, StreamPiece, Usage
 from bandit_router.request_text import messages_of
 from bandit_router.types import Attempt, AttemptStatus, Outcome
+from bandit_router.upstream_limits import FREE, Grant
+
+# A provider that refuses before it has read the request counts none of its tokens.
+UNCOUNTED = frozenset({AttemptStatus.CONNECT_ERROR, AttemptStatus.RATE_LIMITED})
 
 
 class AttemptLog:
@@ -31,9 +35,12 @@ class AttemptLog:
     def attempts(self) -> tuple[Attempt, ...]:
         return tuple(self._attempts)
 
-    def open(self, model: ModelConfig, body: Mapping[str, Any]) -> OpenAttempt:
-        """Begin one call; it enters the log when it ends."""
-        return OpenAttempt(self, model, body, self._clock, self._breakers)
+    def open(
+        self, model: ModelConfig, body: Mapping[str, Any], grant: Grant | None = FREE
+    ) -> OpenAttempt:
+        """Begin one call; it enters the log when it ends. grant: None where the model's rpm or
+        tpm leaves no room for it."""
+        return OpenAttempt(self, model, body, self._clock, self._breakers, grant)
 
     def add(self, attempt: Attempt) -> None:
         self._attempts.append(attempt)
@@ -76,12 +83,14 @@ class OpenAttempt:
         body: Mapping[str, Any],
         clock: Clock,
         breakers: Breakers,
+        grant: Grant | None,
     ) -> None:
         self.model = model
         self._log = log
         self._body = body
         self._clock = clock
         self._breaker = breakers.begin(model.name)
+        self._grant = grant
         self._started_at = clock.now()
         self._started_s = clock.monotonic_s()
         self._first_token_s: float | None = None
@@ -93,6 +102,18 @@ class OpenAttempt:
     def ended(self) -> bool:
         """Whether it is in the log."""
         return self._ended
+
+    def check_granted(self, *, retry: bool) -> None:
+        """Raise ProviderError where the rate limit leaves no room; nothing is sent then.
+
+        retry: whether the same model is worth a second try a moment later.
+        """
+        if self._grant is None:
+            raise ProviderError(
+                f"model '{self.model.name}' was not called: its rpm or tpm is used up",
+                status=AttemptStatus.HELD_BACK,
+                retry=retry,
+            )
 
     def see(self, piece: StreamPiece) -> None:
         """Note one piece of a stream."""
@@ -113,7 +134,11 @@ class OpenAttempt:
         """The model failed, before or within its answer."""
         if self._ended:
             return
-        self._breaker.fail(error)
+        if self._grant is None:
+            # Our own limit says nothing of the model's health.
+            self._breaker.leave()
+        else:
+            self._breaker.fail(error)
         self._end(error.status, self._partial_usage(), error)
 
     def cancel(self) -> None:
@@ -136,6 +161,8 @@ class OpenAttempt:
         self, status: AttemptStatus, usage: Usage | None, error: ProviderError | None = None
     ) -> None:
         self._ended = True
+        if self._grant is not None:
+            self._grant.settle(_tokens_used(status, usage))
         latency_s = self._clock.monotonic_s() - self._started_s
         self._log.add(
             Attempt(
@@ -153,3 +180,10 @@ class OpenAttempt:
                 error=str(error) if error else None,
             )
         )
+
+
+def _tokens_used(status: AttemptStatus, usage: Usage | None) -> int | None:
+    """Tokens that count towards the model's tpm; None, for what was reserved, where nobody told."""
+    if usage is not None and usage.input_tokens is not None and usage.output_tokens is not None:
+        return usage.input_tokens + usage.output_tokens
+    return 0 if status in UNCOUNTED else None

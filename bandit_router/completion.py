@@ -23,8 +23,10 @@ from bandit_router.errors import (
     RequestRefused,
 )
 from bandit_router.open_stream import Beginning, OpenStream
+from bandit_router.prices import most_tokens
 from bandit_router.protocols import Answer, Clock, ModelCall, Provider
 from bandit_router.types import Attempt, AttemptStatus, Operation, Outcome
+from bandit_router.upstream_limits import FREE, Grant, UpstreamLimits
 
 ROUTER_FIELDS = frozenset({"models", "router"})
 # What is kept of the deadline for the last resort when the models before it hang.
@@ -63,6 +65,7 @@ class FallbackChain:
         breakers: Breakers,
         clock: Clock,
         rng: random.Random,
+        limits: UpstreamLimits | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         without = sorted(models.keys() - providers.keys())
@@ -74,6 +77,7 @@ class FallbackChain:
         self._breakers = breakers
         self._clock = clock
         self._rng = rng
+        self._limits = limits
         self._sleep = sleep
 
     async def complete(
@@ -175,12 +179,14 @@ class FallbackChain:
                 if not (model.last_resort or budget.allows(model.name, log.attempts)):
                     passed.too_dear = True
                     break
-                attempt = log.open(model, sent)
+                attempt = log.open(model, sent, self._grant(model, sent))
                 # Once a stream has begun nothing follows it, so nothing is kept for later.
                 attempt_s = min(self._config.attempt_timeout_s, remaining_s)
                 whole_s = remaining_s + keep_s if stream else attempt_s
                 call = self._call(sent, context, operation, attempt_s, whole_s)
                 try:
+                    # With others to turn to there is nothing to wait for.
+                    attempt.check_granted(retry=not rest)
                     return await call_once(self._providers[model.name], call, attempt)
                 except TimeoutError:
                     failure = ProviderError(
@@ -226,6 +232,13 @@ class FallbackChain:
         for model in others[1:]:
             (ready if self._breakers.is_closed(model.name) else cooling).append(model)
         return (ready + ([] if last_resorts else cooling))[: self._config.max_models] + last_resorts
+
+    def _grant(self, model: ModelConfig, body: Mapping[str, Any]) -> Grant | None:
+        """Leave to send a request, or None where the model's rate limit is used up. A last resort
+        is always left to: it must not need the database, where limits are counted."""
+        if self._limits is None or model.last_resort or not self._limits.holds(model.name):
+            return FREE
+        return self._limits.take(model.name, most_tokens(body))
 
     def _call(
         self,

@@ -44,6 +44,8 @@ class ModelConfig(Section):
     upstream_model: the name the provider knows it by (``name`` where left out).
     api_key_env: the environment variable that holds the key; keys never stand in the file.
     usd_per_hour: running cost of a local model, booked by the second of its latency.
+    rpm, tpm: the requests and tokens per minute that its provider takes, kept by all replicas
+    together.
     last_resort: never chosen by the policy; ends every chain and ignores cool-downs.
     serves: what it may be asked for; a model that embeds serves ``embeddings`` only.
     tier: how strong you take it to be, a first guess that feedback corrects.
@@ -61,6 +63,8 @@ class ModelConfig(Section):
     output_usd_per_million: Dollars = 0.0
     usd_per_hour: Dollars = 0.0
     context_window_tokens: Annotated[int, Field(gt=0, le=MOST_TOKENS)] = 128_000
+    rpm: Annotated[int, Field(gt=0, le=MOST_TOKENS)] | None = None
+    tpm: Annotated[int, Field(gt=0, le=MOST_TOKENS)] | None = None
     capabilities: frozenset[Capability] = frozenset()
     serves: Annotated[frozenset[Operation], Field(min_length=1)] = frozenset({Operation.CHAT})
     tier: Tier | None = None

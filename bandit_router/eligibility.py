@@ -8,10 +8,8 @@ import numpy as np
 
 from bandit_router.config import ModelConfig
 from bandit_router.errors import NoEligibleModel, UnknownModel
+from bandit_router.prices import DEFAULT_OUTPUT_TOKENS
 from bandit_router.types import BoolArray, MaskReason, Operation, RoutingRequest, Tier
-
-# Room kept for the answer where the caller does not say how long it may be.
-DEFAULT_OUTPUT_TOKENS = 256
 
 
 def check_known(names: Sequence[str], models: Sequence[ModelConfig], *, param: str) -> None:
@@ -47,12 +45,14 @@ def eligible_models(
     request: RoutingRequest,
     input_tokens: int,
     cooling_down: Callable[[str], bool],
+    rate_limited: Callable[[str, int], bool] = lambda model, tokens: False,
 ) -> tuple[BoolArray, dict[str, MaskReason]]:
     """(K,) eligible flags, and the reason per model that is not.
 
-    Cool-downs are ignored where they alone would leave nothing: a model that may have
-    recovered is better than none. Raises UnknownModel for an unknown candidate and
-    NoEligibleModel, with every reason, where constraints leave nothing.
+    rate_limited: whether a model may not be sent so many tokens just now. Cool-downs and rate
+    limits are ignored where they alone would leave nothing: a model that may have recovered is
+    better than none, and whoever calls it keeps to its limit. Raises UnknownModel for an unknown
+    candidate and NoEligibleModel, with every reason, where constraints leave nothing.
     """
     if request.candidates is not None:
         check_known(request.candidates, models, param="models")
@@ -68,9 +68,17 @@ def eligible_models(
             "shorten it, ask for less, or name other candidates",
             masked=masked,
         )
-    cooling = [m.name for m in models if m.name not in masked and cooling_down(m.name)]
-    if len(masked) + len(cooling) < len(models):
-        masked.update(dict.fromkeys(cooling, MaskReason.COOLING_DOWN))
+    tokens = input_tokens + (request.max_output_tokens or DEFAULT_OUTPUT_TOKENS)
+    resting: dict[str, MaskReason] = {}
+    for model in models:
+        if model.name in masked:
+            continue
+        if cooling_down(model.name):
+            resting[model.name] = MaskReason.COOLING_DOWN
+        elif rate_limited(model.name, tokens):
+            resting[model.name] = MaskReason.RATE_LIMITED
+    if len(masked) + len(resting) < len(models):
+        masked.update(resting)
     return np.array([model.name not in masked for model in models]), masked
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from bandit_router.config import ModelConfig
 from bandit_router.protocols import Usage
+from bandit_router.request_text import messages_of
 
 BYTES_PER_TOKEN = 4.0
 TOKENS_PER_MESSAGE = 4
@@ -15,6 +16,8 @@ TOKENS_PER_REPLY_PRIMER = 3
 # A picture of 1024 × 1024 at OpenAI's high detail; the true figure depends on its size.
 TOKENS_PER_IMAGE = 765
 SECONDS_PER_HOUR = 3600.0
+# Room kept for the answer where the caller does not say how long it may be.
+DEFAULT_OUTPUT_TOKENS = 256
 
 
 def cost_of(model: ModelConfig, usage: Usage, latency_s: float) -> float | None:
@@ -69,6 +72,13 @@ def estimate_input_tokens(messages: Iterable[Mapping[str, Any]]) -> int:
             elif value is not None:
                 size_bytes += _size_bytes(str(value))
     return max(1, tokens + math.ceil(size_bytes / BYTES_PER_TOKEN))
+
+
+def most_tokens(body: Mapping[str, Any]) -> int:
+    """Tokens of a request's body and of the answer that it leaves room for, estimated."""
+    limits = (body.get(n) for n in ("max_completion_tokens", "max_tokens", "max_output_tokens"))
+    room = next((n for n in limits if type(n) is int and n > 0), DEFAULT_OUTPUT_TOKENS)
+    return estimate_input_tokens(messages_of(body)) + room
 
 
 def _part_bytes(part: object) -> int:

@@ -43,6 +43,7 @@ from bandit_router.types import (
     RoutingRequest,
     Trial,
 )
+from bandit_router.upstream_limits import UpstreamLimits
 
 # Utilities closer than this are a tie, broken by reliability.
 UTILITY_TIE = 0.01
@@ -115,6 +116,7 @@ class Router:
         breakers: Breakers,
         activity: ActivityLog,
         secret: bytes,
+        limits: UpstreamLimits | None = None,
         frozen: bool = False,
         contender: Contender | None = None,
     ) -> None:
@@ -131,6 +133,7 @@ class Router:
         self._problem = problem
         self._policy = policy
         self._breakers = breakers
+        self._limits = limits
         self._choosers = Choosers(config, problem, policy, options_of(config))
         self._activity = activity
         self._secret = secret
@@ -168,7 +171,11 @@ class Router:
             masked: dict[str, MaskReason] = {}
         else:
             eligible, masked = eligible_models(
-                self._models, request, input_tokens, partial(self._is_cooling, decision_id)
+                self._models,
+                request,
+                input_tokens,
+                partial(self._is_cooling, decision_id),
+                self._is_rate_limited,
             )
             eligible, masked = self._no_weaker(request.pin, eligible, masked)
         now_s = now.timestamp()
@@ -284,6 +291,9 @@ class Router:
             out |= {arms[k]: MaskReason.BELOW_FLOOR for k in np.flatnonzero(low)}
             left = left & ~low
         return left, {**masked, **out}
+
+    def _is_rate_limited(self, name: str, tokens: int) -> bool:
+        return self._limits is not None and not self._limits.admits(name, tokens)
 
     def _is_cooling(self, decision_id: UUID, name: str) -> bool:
         """Whether the breaker keeps this decision from the model: all of them while it is open,

@@ -87,6 +87,8 @@ class AttemptStatus(StrEnum):
     REJECTED = "rejected"
     STREAM_BROKEN = "stream_broken"
     CANCELLED = "cancelled"
+    # Not called: the model's own rpm or tpm left no room for it.
+    HELD_BACK = "held_back"
 
 
 # Context windows, content filters and malformed requests say nothing about the model's health.

@@ -132,7 +132,7 @@ def problem_of(error: errors.RouterError) -> Problem:
         code = "context_length_exceeded"
     elif isinstance(error, errors.AllModelsFailed) and status == 502:
         statuses = {attempt.status for attempt in error.attempts}
-        if statuses == {AttemptStatus.RATE_LIMITED}:
+        if statuses and statuses <= {AttemptStatus.RATE_LIMITED, AttemptStatus.HELD_BACK}:
             status, kind, code = 429, "rate_limit_error", "rate_limit_exceeded"
             headers["retry-after"] = str(_retry_after_s(error))
         elif len(statuses) == 1 and statuses <= REQUEST_AT_FAULT.keys():

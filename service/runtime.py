@@ -57,6 +57,7 @@ from bandit_router.store.rollup_reads import RollupReads
 from bandit_router.store.rollups import Rollups
 from bandit_router.store.session_log import SessionLog
 from bandit_router.types import Decision, RoutingRequest
+from bandit_router.upstream_limits import UpstreamLimits
 from service.admission import Admission
 from service.alarms import AlarmBoard
 from service.alerts import Alerts
@@ -69,6 +70,7 @@ from service.learning_line import LearningLine
 from service.live import LiveConfiguration
 from service.metrics import Metrics
 from service.principals import Doorkeeper
+from service.rate_leases import RateLeases
 from service.response_cache import ResponseCache
 from service.rollup_task import keep_rollups
 from service.sessions import Sessions
@@ -141,6 +143,7 @@ class Runtime:
         self.models = {model.name: model for model in config.models}
         self.functions = load_functions(config)
         self.breakers = Breakers(self.models, settings_of(config.fallback), clock)
+        self.limits = UpstreamLimits(self.models, clock)
         self.cache = ResponseCache(config, clock)
         self.closing = Closing()
         self._random_bytes = random_bytes
@@ -303,6 +306,10 @@ class Runtime:
     async def _open_models(self) -> None:
         # What is open when the service ends, whichever models came and went.
         self._exits.push_async_callback(self._close_models)
+        leases = RateLeases(self.engine, self.limits)
+        await leases.look()
+        self._exits.push_async_callback(leases.close)
+        self._in_background(leases.run(), "rate leases")
         self._providers = self._build(self.config.models)
         self.chain = self._chain_of(self.config, self._providers, self.models)
 
@@ -426,6 +433,7 @@ class Runtime:
         # In place: breakers and sessions look into this very dictionary.
         self.models.clear()
         self.models.update({model.name: model for model in config.models})
+        self.limits.follow(self.models)
         self.cache.begin_anew(config)
 
     async def _let_go(self, providers: dict[str, Provider]) -> None:
@@ -467,6 +475,7 @@ class Runtime:
             providers,
             config.fallback,
             breakers=self.breakers,
+            limits=self.limits,
             clock=self.clock,
             rng=random.Random(self._random_bytes(ID_BYTES)),
         )
@@ -537,6 +546,7 @@ class Runtime:
             serving,
             breakers=self.breakers,
             activity=activity,
+            limits=self.limits,
             secret=self.settings.draw_secret,
             frozen=overlay.frozen,
             contender=None if challenge is None else challenge.contender,

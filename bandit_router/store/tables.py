@@ -322,3 +322,15 @@ standing_alarms = Table(
     Column("seen_at", TIMESTAMP, nullable=False, server_default=text("clock_timestamp()")),
     PrimaryKeyConstraint("kind", "subject"),
 )
+
+# Slices of models' rate limits that replicas hold, or held within the last minute.
+upstream_leases = Table(
+    "upstream_leases",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("granted_at", TIMESTAMP, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Index(None, "model", "granted_at"),
+)

@@ -118,4 +118,5 @@ def _shown_model(runtime: Runtime, name: str) -> dict[str, Any]:
             "key": health.key,
         },
         "reliability": health.reliability,
+        "rate_limit": runtime.limits.left(name),
     }

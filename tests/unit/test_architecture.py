@@ -77,6 +77,7 @@ FLOOR_OF = {
     "bandit_router.snapshot": Floor.MATHEMATICS,
     "bandit_router.snapshot_arrays": Floor.MATHEMATICS,
     "bandit_router.trust": Floor.MATHEMATICS,
+    "bandit_router.upstream_limits": Floor.MATHEMATICS,
     "bandit_router.watching": Floor.MATHEMATICS,
     "bandit_router.clock": Floor.ADAPTERS,
     "bandit_router.config_file": Floor.ADAPTERS,
