@@ -154,6 +154,8 @@ def forgetting(watch: Watch, arm: int, kind: int, paid: int) -> float:
     At an alarm as ``KEPT_ROWS``, and while the arm is watched as ``WATCHED_ROWS``, once they
     are more than twice that.
     """
+    if watch.raised_at.item(arm, kind) < 0.0:
+        return 1.0
     age, rows = watch.age(arm, kind, paid), float(watch.rows[arm, kind])
     if age == 0.0 and rows > KEPT_ROWS:
         return KEPT_ROWS / rows

@@ -191,18 +191,17 @@ def fold(
             weight=weight * state.watch.share(COST, arm, row.decision_seq),
         )
         changes["pulls"] = _raised(state.pulls, arm, 1.0)
-    state = replace(state, **changes)
     if not row.answered:
         # A request is paid for once, by its answer; what failed calls cost is owed besides.
-        wasted = pacing.after_waste(state.pacer, row.cost_usd, problem.budget_usd)
-        return replace(state, pacer=wasted)
+        changes["pacer"] = pacing.after_waste(state.pacer, row.cost_usd, problem.budget_usd)
+        return replace(state, **changes)
     paid_usd = row.cost_usd
     if paid_usd is None:
         # A call that nobody put a price on is booked at what it was expected to cost.
-        _, expected = predict(problem, policy, state, z, row.input_tokens)
+        _, expected = predict(problem, policy, replace(state, **changes), z, row.input_tokens)
         paid_usd = float(expected.cost_usd[arm])
     pacer = pacing.after_payment(state.pacer, z, row.input_tokens, paid_usd, problem.budget_usd)
-    state = replace(state, pacer=pacer)
+    state = replace(state, pacer=pacer, **changes)
     if pacing.due(pacer):
         state = with_solved_price(problem, policy, state)
     return state
@@ -213,7 +212,8 @@ def with_solved_price(problem: Problem, policy: Policy[Any], state: LearnedState
     if problem.budget_usd is None:
         return state
     if state.pacer.window:
-        z = np.stack(state.pacer.window)
+        # As np.stack, without its checks of each of the rows.
+        z = np.concatenate(state.pacer.window).reshape(len(state.pacer.window), -1)
         tokens = np.array(state.pacer.window_tokens)[:, None]
     else:
         z = np.zeros((COLD_CONTEXTS, state.basis.dimension))

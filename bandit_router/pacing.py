@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 
 import numpy as np
 from scipy.special import ndtri
@@ -74,8 +75,8 @@ def after_payment(
             # has not been solved and says nothing.
             account_usd = min(account_usd, max(pacer.account_usd, 0.0))
     return PacerState(
-        window=(*pacer.window[-(WINDOW - 1) :], z),
-        window_tokens=(*pacer.window_tokens[-(WINDOW - 1) :], input_tokens),
+        window=pacer.window[-(WINDOW - 1) :] + (z,),  # noqa: RUF005  one copy less
+        window_tokens=pacer.window_tokens[-(WINDOW - 1) :] + (input_tokens,),  # noqa: RUF005
         account_usd=account_usd,
         price_of_dollar=pacer.price_of_dollar,
         paid=pacer.paid + 1,
@@ -99,11 +100,14 @@ def target_usd(pacer: PacerState, budget_usd: float) -> float:
     return max(budget_usd + pacer.account_usd / HORIZON, LEAST_TARGET * budget_usd)
 
 
+@lru_cache(maxsize=2 * SOLVE_ALWAYS_UNTIL)
 def standard_normals(rows: int, arms: int) -> FloatArray:
-    """(rows, arms) fixed, evenly spread stand-ins for normal draws."""
+    """(rows, arms) fixed, evenly spread stand-ins for normal draws; read-only."""
     steps = _WEYL[np.arange(arms) % _WEYL.size] * (1.0 + np.arange(arms) // _WEYL.size)
     points = np.outer(np.arange(1, rows + 1), steps) % 1.0
-    return np.asarray(ndtri(np.clip(points, 1e-6, 1.0 - 1e-6)))
+    drawn = np.asarray(ndtri(np.clip(points, 1e-6, 1.0 - 1e-6)))
+    drawn.setflags(write=False)
+    return drawn
 
 
 def solved(
@@ -114,11 +118,17 @@ def solved(
     quality should be drawn from the beliefs rather than their means, so that the frontier
     that λ is read from is the one that a randomised policy walks on.
     """
-    rows = np.arange(quality.shape[0])
+    count, arms = quality.shape
+    starts, costs = np.arange(0, count * arms, arms), cost_usd.ravel()
 
+    # Both searches below begin at the same prices.
+    @cache
     def mean_cost(price: float) -> float:
-        chosen = (quality - price * cost_usd).argmax(axis=1)
-        return float(cost_usd[rows, chosen].mean())
+        utility = price * cost_usd
+        np.subtract(quality, utility, out=utility)
+        chosen = utility.argmax(axis=1)
+        chosen += starts
+        return float(np.add.reduce(costs.take(chosen)) / count)
 
     dearest = cost_usd.max(axis=1) - cost_usd.min(axis=1)
     # At this price a whole unit of quality is not worth the smallest relevant cost gap.

@@ -20,6 +20,8 @@ from bandit_router.types import BoolArray, FloatArray
 
 # Updates between two factorisations: rank-one steps drift by rounding, this bounds the drift.
 REFRESH_EVERY = 64
+# Rows that are added to the gram matrix at once: many rank-one steps would each copy all of it.
+ROWS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +40,28 @@ class Prior:
 class Sums:
     """Weighted sufficient statistics of rows (x, y, w).
 
-    gram: (d, d) Fortran order, lower triangle of Σ w xxᵀ (the upper is not kept up).
+    settled: (d, d) Fortran order, lower triangle of Σ w xxᵀ (the upper is not kept up) of all
+    rows but the ``recent``: the newest few, each (d,) times √w, which are added at once.
     moment: (d,) Σ w y x. square: Σ w y². total: Σ w y. weight: Σ w.
     """
 
-    gram: FloatArray
+    settled: FloatArray
     moment: FloatArray
     square: float
     total: float
     weight: float
+    recent: tuple[FloatArray, ...] = ()
+
+    @property
+    def gram(self) -> FloatArray:
+        """(d, d) Fortran order, lower triangle of Σ w xxᵀ."""
+        return _with_rows(self.settled, self.recent)
 
     @staticmethod
     def empty(dimension: int) -> Sums:
         """Sums of no rows."""
         return Sums(
-            gram=np.zeros((dimension, dimension), order="F"),
+            settled=np.zeros((dimension, dimension), order="F"),
             moment=np.zeros(dimension),
             square=0.0,
             total=0.0,
@@ -64,7 +73,7 @@ class Sums:
         """Sums of many rows at once. x: (n, d), y: (n,), w: (n,)."""
         weighted = x * w[:, None]
         return Sums(
-            gram=np.asfortranarray(weighted.T @ x),
+            settled=np.asfortranarray(weighted.T @ x),
             moment=weighted.T @ y,
             square=float(w @ (y * y)),
             total=float(w @ y),
@@ -74,12 +83,20 @@ class Sums:
     def plus(self, x: FloatArray, y: float, w: float) -> Sums:
         """These sums with one more row; a negative w takes a row out again."""
         weighted = w * y
+        settled, recent = self.settled, self.recent
+        if w > 0.0:
+            recent = (*recent, x if w == 1.0 else math.sqrt(w) * x)
+            if len(recent) == ROWS_AT_ONCE:
+                settled, recent = _with_rows(settled, recent), ()
+        elif w < 0.0:
+            settled, recent = blas.dsyr(w, x, lower=1, a=self.gram), ()
         return Sums(
-            blas.dsyr(w, x, lower=1, a=self.gram),
+            settled,
             blas.daxpy(x, self.moment.copy(), a=weighted),
             self.square + weighted * y,
             self.total + weighted,
             self.weight + w,
+            recent,
         )
 
     def revised(self, x: FloatArray, y_old: float, y_new: float, w: float) -> Sums:
@@ -94,12 +111,19 @@ class Sums:
     def scaled(self, factor: float) -> Sums:
         """These sums with every weight multiplied by ``factor``."""
         return Sums(
-            gram=self.gram * factor,
+            settled=self.gram * factor,
             moment=self.moment * factor,
             square=self.square * factor,
             total=self.total * factor,
             weight=self.weight * factor,
         )
+
+
+def _with_rows(gram: FloatArray, rows: tuple[FloatArray, ...]) -> FloatArray:
+    """The lower triangle with Σ xxᵀ of the rows added; the very matrix where there are none."""
+    if not rows:
+        return gram
+    return np.asarray(blas.dsyrk(1.0, np.array(rows).T, beta=1.0, c=gram, lower=1))
 
 
 @dataclass(frozen=True, slots=True)

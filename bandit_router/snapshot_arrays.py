@@ -29,7 +29,11 @@ def bank_arrays(state: HeadBank) -> dict[str, FloatArray]:
         "prior_mean": np.stack([prior.mean for prior in priors]),
         "prior_precision": np.stack([prior.precision for prior in priors]),
         "noise": np.array([prior.noise for prior in priors]),
-        "gram": np.stack([arm.sums.gram[rows, columns] for arm in state.arms]),
+        "gram": np.stack([arm.sums.settled[rows, columns] for arm in state.arms]),
+        "recent": np.array([row for arm in state.arms for row in arm.sums.recent]).reshape(
+            -1, state.means.shape[1]
+        ),
+        "recent_count": np.array([float(len(arm.sums.recent)) for arm in state.arms]),
         "moment": np.stack([arm.sums.moment for arm in state.arms]),
         "scalars": np.array(
             [
@@ -63,14 +67,22 @@ def bank_from_arrays(arrays: Mapping[str, FloatArray]) -> HeadBank:
         matrix[columns, rows] = values
         return matrix
 
+    # Older snapshots have none: their gram matrices hold all rows.
+    counts = arrays.get("recent_count", np.zeros(len(priors))).astype(np.int64)
+    ends = counts.cumsum()
+    rows_of = [
+        tuple(arrays["recent"][end - n : end]) if n else ()
+        for n, end in zip(counts, ends, strict=True)
+    ]
     arms = tuple(
         Posterior(
             sums=Sums(
-                gram=lower(arrays["gram"][k]),
+                settled=lower(arrays["gram"][k]),
                 moment=arrays["moment"][k],
                 square=float(square),
                 total=float(total),
                 weight=float(weight),
+                recent=rows_of[k],
             ),
             mean=arrays["mean"][k],
             covariance=symmetric(arrays["covariance"][k]),

@@ -33,13 +33,15 @@ def watched(
         off, sd, noise_sd = effort.surprise(state.effort, arm, z, amount)
         watch = alarms.after_cost(watch, arm, off, sd, noise_sd, paid)
     watch = failure_rate.after_row(watch, arm, row, paid)
-    state = replace(state, watch=watch)
-    for kind in (QUALITY, COST):
-        share = alarms.forgetting(watch, arm, kind, paid)
-        if share < 1.0:
-            cut = Cut(int(watch.latest[arm]), share)
-            state = _cut(problem, policy, state, kind, arm, cut)
-    return replace(state, watch=alarms.counted(state.watch, row, arm))
+    shares = [(kind, alarms.forgetting(watch, arm, kind, paid)) for kind in (QUALITY, COST)]
+    if any(share < 1.0 for _, share in shares):
+        state = replace(state, watch=watch)
+        for kind, share in shares:
+            if share < 1.0:
+                cut = Cut(int(watch.latest[arm]), share)
+                state = _cut(problem, policy, state, kind, arm, cut)
+        watch = state.watch
+    return replace(state, watch=alarms.counted(watch, row, arm))
 
 
 def _cut(

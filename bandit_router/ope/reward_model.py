@@ -126,7 +126,7 @@ class ModelSums:
             moment = self.moment[outcome, members].sum(axis=0)
             sums.append(
                 Sums(
-                    gram=np.asfortranarray(gram),
+                    settled=np.asfortranarray(gram),
                     moment=(moment - centre * gram[0]) / unit,
                     square=max(
                         (square[k] - 2.0 * centre * total[k] + centre**2 * weight[k]) / unit**2, 0.0
