@@ -51,7 +51,8 @@ class Treatment:
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One way of failing. behaviour: of a listening server; None where ``address`` says why
-    nobody can be reached: ``refused``, ``unknown`` or ``tls``."""
+    nobody can be reached: ``refused`` or ``unknown``; address is ``tls`` for a server that does not
+    speak it, ``certificate`` for one whose certificate is bad."""
 
     name: str
     behaviour: Behaviour | None
@@ -110,6 +111,13 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault("DNS failure", None, Treatment(S.CONNECT_ERROR), Treatment(S.CONNECT_ERROR), "unknown"),
     Fault("TLS failure", answer, Treatment(S.CONNECT_ERROR), Treatment(S.CONNECT_ERROR), "tls"),
+    Fault(
+        "certificate not trusted",
+        answer,
+        Treatment(S.CONNECT_ERROR),
+        Treatment(S.CONNECT_ERROR),
+        "certificate",
+    ),
     _alike("accepts, then silence", silence, Treatment(S.TIMEOUT)),
     _alike("first byte late", _late, Treatment(S.TIMEOUT)),
     Fault(

@@ -15,6 +15,7 @@ import httpx
 from simulations.demo.service_process import running_service
 from simulations.demo.workspace import Workspace, workspace
 from simulations.faults.catalogue import FAULTS, Fault, Treatment
+from simulations.faults.certificate import distrusted
 from simulations.faults.misbehaving import answer, misbehaving, refused_url
 
 DEADLINE_S = 8.0
@@ -135,7 +136,11 @@ async def fault_servers(faults: Sequence[Fault]) -> AsyncIterator[dict[str, str]
                 continue
             tls = fault.address == "tls"
             server = await stack.enter_async_context(
-                misbehaving(fault.behaviour, greeting=TLS_GREETING if tls else b"")
+                misbehaving(
+                    fault.behaviour,
+                    greeting=TLS_GREETING if tls else b"",
+                    tls=distrusted() if fault.address == "certificate" else None,
+                )
             )
             url = server.base_url
             urls[model_name(fault)] = url.replace("http:", "https:") if tls else url

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,11 +89,12 @@ class MisbehavingServer:
 
 @contextlib.asynccontextmanager
 async def misbehaving(
-    *behaviours: Behaviour, greeting: bytes = b""
+    *behaviours: Behaviour, greeting: bytes = b"", tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[MisbehavingServer]:
     """A running server; every connection is gone when the block ends.
 
-    greeting: said to every connection unasked, which no TLS client understands.
+    greeting: said to every connection unasked, which no TLS client understands. tls: with which
+    it speaks.
     """
     tasks: set[asyncio.Task[None]] = set()
 
@@ -105,9 +107,10 @@ async def misbehaving(
             await upstream.serve(reader, writer)
         tasks.discard(task)
 
-    listener = await asyncio.start_server(handle, "127.0.0.1", 0)
+    listener = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
     port = listener.sockets[0].getsockname()[1]
-    upstream = MisbehavingServer(f"http://127.0.0.1:{port}/v1", port, list(behaviours))
+    scheme = "http" if tls is None else "https"
+    upstream = MisbehavingServer(f"{scheme}://127.0.0.1:{port}/v1", port, list(behaviours))
     try:
         yield upstream
     finally:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from chain_setup import http_model
+from chain_setup import fallback, http_model
 from service_process import ASK, Served, router_config, served
 
 from bandit_router.config import Capability, ServerConfig
@@ -47,7 +47,10 @@ async def open_service(
     server = ServerConfig(max_body_bytes=LIMIT_BYTES, body_timeout_s=body_timeout_s)
     async with misbehaving(answer) as upstream:
         model = http_model("small", upstream.base_url, capabilities=frozenset(Capability))
-        async with served(router_config(store_url, model, server=server)) as service:
+        # On a busy machine the first answer may take longer than the usual patience of tests.
+        patient = fallback(attempt_timeout_s=5.0, first_token_timeout_s=5.0)
+        config = router_config(store_url, model, server=server, fallback=patient)
+        async with served(config) as service:
             yield service, upstream
 
 
