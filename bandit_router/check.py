@@ -95,6 +95,12 @@ def warnings_of(config: RouterConfig, environ: Mapping[str, str]) -> tuple[str, 
         f"model '{model}' has no key: set the environment variable {variable}"
         for model, variable in missing_secrets(config, environ).items()
     ]
+    foreign = [m for m in config.models if m.provider is ProviderKind.LITELLM]
+    if foreign and find_spec("litellm") is None:
+        found.append(
+            f"model '{foreign[0].name}' needs the package litellm: "
+            "pip install 'bandit-router[litellm]'"
+        )
     in_process = [m for m in config.models if m.provider is ProviderKind.LLAMA_CPP]
     if in_process and find_spec("xllamacpp") is None:
         found.append(

@@ -27,6 +27,7 @@ from bandit_router.types import GENERATING, Operation, Tier
 
 class ProviderKind(StrEnum):
     OPENAI_COMPATIBLE = "openai_compatible"
+    LITELLM = "litellm"
     LLAMA_CPP = "llama_cpp"
     REPLAYED = "replayed"
 
@@ -80,6 +81,15 @@ class ModelConfig(Section):
             raise ValueError(
                 f"model '{self.name}' needs base_url, for example "
                 'base_url = "https://api.example.com/v1"'
+            )
+        if self.provider is ProviderKind.LITELLM and not self.upstream_model:
+            raise ValueError(
+                f"model '{self.name}' needs upstream_model, litellm's name for it, for example "
+                'upstream_model = "anthropic/claude-sonnet-4-5"'
+            )
+        if self.provider is ProviderKind.LITELLM and self.serves != {Operation.CHAT}:
+            raise ValueError(
+                f"model '{self.name}': by litellm a model serves chat only; leave serves out"
             )
         if self.base_url and not self.base_url.startswith(("http://", "https://")):
             raise ValueError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bandit_router.config import ModelConfig, ProviderKind
 from bandit_router.protocols import Clock, Provider
+from bandit_router.providers.litellm import LitellmProvider
 from bandit_router.providers.llama_cpp import LlamaCppProvider
 from bandit_router.providers.openai_compatible import OpenAICompatibleProvider, resolve_key
 from bandit_router.providers.recording_file import RecordingFiles
@@ -33,6 +34,10 @@ def _openai_compatible(model: ModelConfig, parts: ProviderParts) -> Provider:
     )
 
 
+def _litellm(model: ModelConfig, parts: ProviderParts) -> Provider:
+    return LitellmProvider(model, api_key=resolve_key(model, parts.environ), clock=parts.clock)
+
+
 def _llama_cpp(model: ModelConfig, parts: ProviderParts) -> Provider:
     return LlamaCppProvider(model, clock=parts.clock)
 
@@ -43,6 +48,7 @@ def _replayed(model: ModelConfig, parts: ProviderParts) -> Provider:
 
 FACTORIES: Mapping[ProviderKind, Callable[[ModelConfig, ProviderParts], Provider]] = {
     ProviderKind.OPENAI_COMPATIBLE: _openai_compatible,
+    ProviderKind.LITELLM: _litellm,
     ProviderKind.LLAMA_CPP: _llama_cpp,
     ProviderKind.REPLAYED: _replayed,
 }

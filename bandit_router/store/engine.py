@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import asyncpg  # type: ignore[import-untyped]
+import orjson
 from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
@@ -56,6 +57,8 @@ def make_engine(url: str | URL, *, pool_size: int = 8, max_overflow: int = 8) ->
         pool_size=pool_size,
         max_overflow=max_overflow,
         pool_timeout=CONNECT_TIMEOUT_S,
+        # The standard library's would bring 1e300 back as an integer, which JSON writers refuse.
+        json_deserializer=orjson.loads,
         connect_args={"timeout": CONNECT_TIMEOUT_S, "server_settings": {"jit": "off"}},
     )
 

@@ -61,8 +61,8 @@ def test_every_problem_of_a_file_is_told_at_once_with_its_line(tmp_path: Path) -
     assert _problems(tmp_path, text) == [
         ":3: models[0].base_ulr (model 'a'): unknown key 'base_ulr'; did you mean 'base_url'?",
         ":4: models[1].name: 'name' is required: add name = \"my-model\"",
-        ':5: models[1].provider: "llama_cp" is none of openai_compatible, llama_cpp, replayed; '
-        "did you mean 'llama_cpp'?",
+        ':5: models[1].provider: "llama_cp" is none of openai_compatible, litellm, llama_cpp, '
+        "replayed; did you mean 'llama_cpp'?",
         ":7: fallback.num_retries: 30 cannot be used: input should be less than or equal to 10",
         ":9: rewards.ok.type: \"flot\" is none of boolean, float; did you mean 'float'?",
     ]
