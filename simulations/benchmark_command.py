@@ -365,3 +365,33 @@ def gateway(
     if json_path is not None:
         json_path.write_text(json.dumps(result, indent=2) + "\n")
     print_gateway(result, Console())
+
+
+@benchmark.command()
+def soak(
+    requests: Annotated[int, typer.Option(min=1, help="How many requests.")] = 20_000,
+    connections: Annotated[int, typer.Option(min=1, help="How many at a time.")] = 32,
+    faults: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of the models' calls that fail.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(help="Of the faults and the callers.")] = 0,
+    json_path: JsonOption = None,
+) -> None:
+    """Is anything lost, hung or leaked while a tenth of all calls fail? Linux only.
+
+    Exit code 1 when a decision, an outcome or feedback is missing from the log, a request
+    hangs, or memory grows.
+    """
+    from rich.console import Console
+
+    from simulations.faults.soak import run_soak
+    from simulations.gateway.table import print_soak
+    from simulations.progress import stages
+
+    with stages() as (on_stage, on_step):
+        result = run_soak(requests, connections, faults, seed, on_stage, on_step)
+    if json_path is not None:
+        json_path.write_text(json.dumps(result, indent=2) + "\n")
+    print_soak(result, Console())
+    if result["problems"]:
+        raise typer.Exit(1)
