@@ -30,8 +30,9 @@ if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, int(signal.SIGTERM), 0, 0, 0)
     if os.getppid() != int(sys.argv[1]):
         sys.exit("the demo is gone")
-from bandit_router.cli import run
-sys.exit(run(sys.argv[2:]))
+sys.argv[1:] = sys.argv[2:]
+from bandit_router.cli import main
+main()
 """
 # What would make it another service than the one configured.
 FOREIGN_VARIABLES = ("DATABASE_URL", "BANDIT_ROUTER_CONFIG")

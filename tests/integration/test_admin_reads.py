@@ -161,6 +161,8 @@ async def test_a_decision_says_why_in_numbers_that_add_up(store_url: str) -> Non
         decision, why = found["decision"], found["why"]
         assert found["pmf_check"]["equal"]
         assert why["sentence"].startswith(f"'{decision['model']}' is expected")
+        words = [label for label in found["words"].values() if label["key"] == "task"]
+        assert [label["high"] + label["low"] for label in words] == [["math"]]
         assert {c["model"] for c in why["candidates"]} == {"small", "large"}
         for candidate in why["candidates"]:
             name = candidate["model"]

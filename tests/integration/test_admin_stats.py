@@ -52,11 +52,17 @@ async def test_sums_follow_requests_and_feedback(store_url: str) -> None:
             assert found["total"]["quality"] == pytest.approx((0.25 + 6.0) / 7)
             assert found["total"]["low_share"] == pytest.approx(1 / 7)
             assert found["modes"] == {"policy": 12, "override": 1}
+            by_mode = {entry["mode"]: entry for entry in found["by_mode"]}
+            assert by_mode["policy"]["rewards"] == 7
+            assert by_mode["override"]["quality"] is None
             by_name = {model["model"]: model for model in found["models"]}
             assert sum(m["share"] for m in by_name.values()) == pytest.approx(1.0)
             assert sum(sum(m["reward_histogram"]) for m in by_name.values()) == 7
             assert found["savings"]["requests"] == 12
             assert {p["model"] for p in found["frontier"]["fixed"]} == {"small", "large"}
+            words = (await stats(service, "policy"))["words"].values()
+            known = {label for word in words for label in (*word["high"], *word["low"])}
+            assert known == {"math", "<b>law</b>"}
             trend = await stats(service, "trend", window="15m")
             assert sum(point["decisions"] for point in trend["points"]) == 13
             kinds = await stats(service, "segments", window="1h")

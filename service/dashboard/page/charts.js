@@ -109,10 +109,13 @@ export function frontier(node, points, mine, show, label) {
   const y = (v) => height - 36 - (height - 36 - 16) * (v - marks[0]) / (marks.at(-1) - marks[0] || 1);
   const x = (cost) => LEFT + (width - LEFT - RIGHT) * (Math.log10(cost) - from) / (to - from || 1);
   yAxis(svg, width, height, marks, y, quality);
+  // Where they would run into each other, every other power of ten is named.
+  const every = Math.ceil((to - from) * 76 / (width - LEFT - RIGHT));
   for (let power = from; power <= to; power += 1) {
     const at = x(10 ** power);
-    svg.append(s("line", { class: "axis", x1: at, x2: at, y1: 10, y2: height - 36 }),
-      s("text", { x: at, y: height - 20, "text-anchor": power === from ? "start" : power === to ? "end" : "middle" }, show(10 ** power)));
+    svg.append(s("line", { class: "axis", x1: at, x2: at, y1: 10, y2: height - 36 }));
+    if ((power - from) % every) continue;
+    svg.append(s("text", { x: at, y: height - 20, "text-anchor": power === from ? "start" : power === to ? "end" : "middle" }, `$${(10 ** power).toFixed(Math.max(0, -power))}`));
   }
   svg.append(s("text", { x: width / 2, y: height - 3, "text-anchor": "middle" }, "dollars per request (logarithmic)"));
   const fixed = all.filter((p) => p !== mine).sort((a, b) => a.cost_usd - b.cost_usd);
@@ -121,7 +124,7 @@ export function frontier(node, points, mine, show, label) {
   svg.append(s("path", { class: "line axis", "stroke-dasharray": "4 4", d: best.map((p, i) => `${i ? "L" : "M"}${x(p.cost_usd)},${y(p.quality)}`).join("") }));
   const name = (text, cx, cy, strong) => s("text", { class: strong ? "strong" : null, x: Math.min(cx, width - RIGHT), y: cy, "text-anchor": cx > width * 0.6 ? "end" : "start", dx: cx > width * 0.6 ? -9 : 9, dy: strong ? -8 : 14 }, text);
   for (const p of fixed) {
-    svg.append(s("circle", { class: `f${p.colour}`, cx: x(p.cost_usd), cy: y(p.quality), r: 6 }, s("title", {}, `always ${p.name}: ${quality(p.quality)} at ${show(p.cost_usd)}`)), name(`always ${p.name}`, x(p.cost_usd), y(p.quality)));
+    svg.append(s("circle", { class: `f${p.colour}`, cx: x(p.cost_usd), cy: y(p.quality), r: 6 }, s("title", {}, `always ${p.name}: ${quality(p.quality)} at ${show(p.cost_usd)}`)), name(width < 420 ? p.name : `always ${p.name}`, x(p.cost_usd), y(p.quality)));
   }
   if (all.includes(mine)) {
     const [cx, cy] = [x(mine.cost_usd), y(mine.quality)];

@@ -44,7 +44,7 @@ async function slow(figures) {
   const [summary, advice, segments, learned, policies, budget, exploration, models, alarms] = await Promise.all([
     figures,
     call(path("/admin/stats/advice", asked)), call(path("/admin/stats/segments", asked)), maybe("/admin/stats/policy"),
-    maybe("/admin/policies"), maybe("/admin/budget"), maybe("/admin/exploration"), maybe("/admin/models"), maybe("/admin/alarms"),
+    maybe("/admin/policies"), maybe("/admin/budget"), maybe("/admin/exploration?newest_of=100"), maybe("/admin/models"), maybe("/admin/alarms"),
   ]);
   const serving = policies?.policies.find((one) => one.serving)?.name;
   const policy = serving ? await maybe(`/admin/policies/${encodeURIComponent(serving)}`) : null;
@@ -94,7 +94,7 @@ function askForKey(why) {
     keep(document.getElementById("key").value.trim());
     show();
   } },
-    h("h2", {}, "API key"), h("p", { class: "error", role: "alert" }, key() ? why : "This router asks for a key with the scope admin."),
+    h("h2", {}, "API key"), key() ? h("p", { class: "error", role: "alert" }, why) : h("p", {}, "This router asks for a key with the scope admin."),
     h("label", { for: "key" }, "Key"), h("input", { id: "key", type: "password", autocomplete: "off", required: true, spellcheck: "false" }),
     h("p", { class: "note" }, "It stays in this tab and is forgotten when you close it. bandit-router keys create NAME --scope admin makes one."),
     h("button", { class: "primary", type: "submit" }, "Open")));
