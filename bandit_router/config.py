@@ -326,6 +326,7 @@ class AlarmKind(StrEnum):
     QUALITY = "quality"
     COST = "cost"
     FAILURE = "failure"
+    CHALLENGER = "challenger"
 
 
 class AlertConfig(Section):

@@ -54,7 +54,9 @@ class TrialSetting(Section):
     """The trial under way, as the database keeps it.
 
     line: the name under which what the challenger learns is stored, and by which decisions
-    name it. held: why it went back from canary; it goes on then only when told to. "" is free.
+    name it. held: why it was sent back; it goes on then only when told to. "" is free.
+    held_by_router: whether no operator said so. cursor: where the log of rewards and outcomes
+    ended when the stage began.
     """
 
     challenger: ChallengerConfig
@@ -63,6 +65,8 @@ class TrialSetting(Section):
     started_at: datetime
     stage_since: datetime
     held: str = ""
+    held_by_router: bool = False
+    cursor: tuple[int, int] = (0, 0)
 
     @property
     def frozen(self) -> bool:

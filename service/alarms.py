@@ -54,6 +54,7 @@ class AlarmBoard:
             *self._budget(),
             *self._configuration(),
             *self._changed_models(),
+            *self._held_challenger(),
         ]
         stalled = await self._stalled(now)
         if stalled is not None:
@@ -99,6 +100,12 @@ class AlarmBoard:
                 f"{what} is {'higher' if change.risen else 'lower'} than it was: odds of "
                 f"{change.odds:,.0f} to 1, {change.requests} requests ago",
             )
+
+    def _held_challenger(self) -> Iterator[tuple[AlarmKind, str, str]]:
+        challenge = self._runtime.challenge
+        if challenge is not None and challenge.setting.held_by_router:
+            name = challenge.setting.challenger.name
+            yield AlarmKind.CHALLENGER, name, f"it was sent back: {challenge.setting.held}"
 
     async def waiting_s(self, now: datetime) -> float:
         """How long the oldest row that this process has not learned from waits; 0 without one.

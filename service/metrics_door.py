@@ -68,11 +68,38 @@ def _states(runtime: Runtime) -> Iterator[Gauge]:
         (("feedback",), float(runtime.feedback.queue_depth)),
     ]
     yield "queue_depth", "Rows handed in and not yet durable.", queues, ("queue",)
+    yield from _trial(runtime)
     health = {name: runtime.breakers.health(name) for name in runtime.models}
     states = [((name,), BREAKER_STATES[found.state]) for name, found in health.items()]
     yield "breaker_state", "0 closed, 1 half open, 2 open.", states, ("model",)
     shares = [((name,), found.reliability) for name, found in health.items()]
     yield "reliability", "Share of the last calls that succeeded.", shares, ("model",)
+
+
+def _trial(runtime: Runtime) -> Iterator[Gauge]:
+    """Who is on trial and how it stands; without a trial the series are not there."""
+    challenge, numbers = runtime.challenge, runtime.trial_watch.numbers
+    if challenge is None:
+        return
+    setting, contender = challenge.setting, challenge.contender
+    name = (setting.challenger.name,)
+
+    def of(what: str, text: str, value: float) -> Gauge:
+        return f"challenger_{what}", text, [(name, value)], ("challenger",)
+
+    yield of("share", "Of requests that the challenger chooses for; 0 in shadow.", setting.share)
+    yield of("held", "1 once it was sent back.", float(bool(setting.held)))
+    yield of("failed_answers", "Decisions it could not answer.", float(contender.failures))
+    if numbers is None:
+        return
+    yield of("rewards", "Rewards that speak of it in this stage.", float(numbers.rewards))
+    size = numbers.effective_sample_size
+    yield of("effective_sample_size", "What they are worth in decisions of its own.", size)
+    if numbers.rewards:
+        difference = numbers.difference
+        yield of("reward_difference", "Its mean reward less the champion's.", difference)
+        yield of("reward_difference_low", "Sure lower bound of it, at any time.", numbers.low)
+        yield of("reward_difference_high", "Sure upper bound of it, at any time.", numbers.high)
 
 
 async def _stored_states(runtime: Runtime) -> list[Gauge]:

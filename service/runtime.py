@@ -75,6 +75,7 @@ from service.response_cache import ResponseCache
 from service.rollup_task import keep_rollups
 from service.sessions import Sessions
 from service.settings import Settings
+from service.trial_watch import TrialWatch
 from service.upkeep import keep_up, restore_activity
 from service.verdicts import Verdicts
 
@@ -116,6 +117,7 @@ class Runtime:
     live: LiveConfiguration
     live_settings: LiveSettings
     alarms: AlarmBoard
+    trial_watch: TrialWatch
 
     def __init__(
         self,
@@ -341,6 +343,8 @@ class Runtime:
         await exits.enter_async_context(heard)
         self._in_background(self.live.follow(heard), "live configuration")
         self.alarms = AlarmBoard(self)
+        self.trial_watch = TrialWatch(self)
+        self._in_background(self.trial_watch.run(), "trial watch")
         self._in_background(Alerts(self, self.alarms).run(), "alerts")
 
     def _serve(self, serving: Serving) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bandit_router.config_challengers import (
     ChallengerConfig,
@@ -25,10 +25,13 @@ from bandit_router.protocols import SnapshotRecord
 from bandit_router.router import renamed
 from bandit_router.snapshot import from_bytes, to_bytes
 from bandit_router.store.audit import AuditEntry, list_audit
+from bandit_router.store.trial_store import TrialStore
 from service.audited import audited, refused_config
 from service.challenge import challenger_parts
 from service.errors import Refused
-from service.runtime import Runtime
+
+if TYPE_CHECKING:  # the runtime itself starts the watch, which takes steps
+    from service.runtime import Runtime
 
 ACTIONS = "challengers."
 THE_ROUTER = "router"
@@ -59,6 +62,7 @@ class Trials:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._log = TrialStore(runtime.engine)
 
     async def standing(self) -> Standing:
         """What is kept now, whether or not this replica has taken it up yet."""
@@ -101,7 +105,7 @@ class Trials:
                     status=409,
                     code="trial_under_way",
                 )
-            setting = self._new_trial(challenger)
+            setting = self._new_trial(challenger, await self._log.end_of_log())
             record = await self._first_snapshot(setting)
             if record is not None:
                 await self._runtime.learner_store.write_snapshot(record)
@@ -111,12 +115,13 @@ class Trials:
     async def move(
         self, stage: Stage, *, actor: str, reason: str, held: bool = False, **numbers: Any
     ) -> TrialSetting:
-        """On to canary, or back to shadow. held: so that it goes on only when told to."""
+        """On to canary, or back to shadow. held: so that it goes on only when told to; one in
+        shadow can be held there."""
         standing = await self.standing()
         what = "canary" if stage is Stage.CANARY else "rollback"
         async with self._step(what, subject_of(standing), actor, {"reason": reason, **numbers}):
             trial = _under_way(standing)
-            if trial.stage is stage:
+            if trial.stage is stage and not (held and not trial.held):
                 raise Refused(
                     f"'{trial.challenger.name}' is in {stage.value} already",
                     status=409,
@@ -127,6 +132,8 @@ class Trials:
                     "stage": stage,
                     "stage_since": self._runtime.clock.now(),
                     "held": reason if held else "",
+                    "held_by_router": held and actor == THE_ROUTER,
+                    "cursor": await self._log.end_of_log(),
                 }
             )
             await self._exchange(TRIAL, standing, {TRIAL: stored(moved)}, actor)
@@ -167,7 +174,7 @@ class Trials:
             await self._exchange(CHAMPION, standing, changes, actor)
         return champion
 
-    def _new_trial(self, challenger: ChallengerConfig) -> TrialSetting:
+    def _new_trial(self, challenger: ChallengerConfig, cursor: tuple[int, int]) -> TrialSetting:
         now = self._runtime.clock.now()
         kind = str(challenger.policy.get("name", self._runtime.config.policy.name))
         return TrialSetting(
@@ -177,6 +184,7 @@ class Trials:
             stage=Stage.SHADOW,
             started_at=now,
             stage_since=now,
+            cursor=cursor,
         )
 
     def _champion(self, standing: Standing, trial: TrialSetting) -> ChampionSetting:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from bandit_router.types import (
     Attempt,
     AttemptStatus,
+    BoolArray,
     Decision,
     Exploration,
     FeatureArray,
@@ -101,9 +102,9 @@ def decision_from_row(row: Row) -> Decision:
         session_id=row["session_id"],
         mode=Mode(row["mode"]),
         arms=tuple(row["arms"]),
-        eligible=_frozen(row["eligible"], np.bool_),
+        eligible=frozen_bools(row["eligible"]),
         masked={arm: MaskReason(reason) for arm, reason in row["masked"].items()},
-        pmf=_floats(row["pmf"]),
+        pmf=frozen_floats(row["pmf"]),
         chosen=row["chosen"],
         propensity=row["propensity"],
         fallbacks=tuple(row["fallbacks"]),
@@ -115,15 +116,15 @@ def decision_from_row(row: Row) -> Decision:
         price_of_dollar=row["price_of_dollar"],
         price_of_second=row["price_of_second"],
         exploration=Exploration(
-            floor=_floats(row["exploration_floor"]),
+            floor=frozen_floats(row["exploration_floor"]),
             look_arm=row["look_arm"],
             look_probability=row["look_probability"],
         ),
         prediction=Prediction(
-            quality=_floats(row["predicted_quality"]),
-            quality_sd=_floats(row["predicted_quality_sd"]),
-            cost_usd=_floats(row["predicted_cost_usd"]),
-            latency_s=_floats(row["predicted_latency_s"]),
+            quality=frozen_floats(row["predicted_quality"]),
+            quality_sd=frozen_floats(row["predicted_quality_sd"]),
+            cost_usd=frozen_floats(row["predicted_cost_usd"]),
+            latency_s=frozen_floats(row["predicted_latency_s"]),
         ),
         metadata=row["metadata"],
         prompt=row["prompt"],
@@ -151,8 +152,8 @@ def trial_from_row(row: Mapping[str, Any], pmf: list[float]) -> Trial:
         challenger=row["challenger"],
         snapshot_version=int(row["snapshot_version"]),
         share=float(row["share"]),
-        pmf=_floats(row["pmf"]),
-        champion_pmf=_floats(row.get("champion_pmf", pmf)),
+        pmf=frozen_floats(row["pmf"]),
+        champion_pmf=frozen_floats(row.get("champion_pmf", pmf)),
         drew=bool(row.get("drew", False)),
     )
 
@@ -214,13 +215,13 @@ def _listed(values: ArrayLike) -> list[Any]:
     return listed
 
 
-def _floats(values: list[float]) -> FloatArray:
+def frozen_floats(values: list[float]) -> FloatArray:
     array = np.asarray(values, dtype=np.float64)
     array.setflags(write=False)
     return array
 
 
-def _frozen(values: list[bool], dtype: type[np.bool_]) -> Any:
-    array = np.asarray(values, dtype=dtype)
+def frozen_bools(values: list[bool]) -> BoolArray:
+    array = np.asarray(values, dtype=np.bool_)
     array.setflags(write=False)
     return array

@@ -29,6 +29,10 @@ END = text(
     "WHERE seen_at < clock_timestamp() - make_interval(secs => :patience_s) "
     "RETURNING kind, subject, evidence, raised_at"
 )
+SINCE = text(
+    "SELECT kind, subject, evidence, raised_at FROM standing_alarms "
+    "WHERE raised_at > :moment ORDER BY raised_at"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,13 @@ class StandingAlarms:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+
+    async def raised_since(self, moment: datetime) -> tuple[StandingAlarm, ...]:
+        """Those that stand and were raised after a moment. Raises StoreUnavailable."""
+        with store_errors(self._engine):
+            async with self._engine.connect() as connection:
+                found = await connection.execute(SINCE, {"moment": moment})
+                return tuple(StandingAlarm(*row) for row in found)
 
     async def see(self, found: Sequence[tuple[str, str, str]], patience_s: float) -> AlarmTurn:
         """Say that these stand: kind, subject and evidence of each, no pair twice.

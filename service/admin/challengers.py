@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -10,11 +11,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bandit_router.config_challengers import ChallengerConfig, ChallengerName, Stage
+from bandit_router.store.trial_store import TrialStore
+from bandit_router.trial_evaluation import evaluated
 from service.admin.entrance import operator_doors, principal_of
 from service.answers import json_response
 from service.body import read_object, validated
 from service.documented import body_of
+from service.errors import Refused
 from service.runtime import Runtime
+from service.trial_watch import shown_numbers
 from service.trials import Trials
 
 
@@ -60,6 +65,26 @@ def challenger_routes(runtime: Runtime) -> APIRouter:
                 "next": steps[-1].id if len(steps) == limit else None,
             }
         )
+
+    @routes.get("/challengers/evaluation")
+    async def evaluation(
+        limit: Annotated[int, Query(ge=100, le=100_000)] = 20_000,
+    ) -> Response:
+        """Both policies on the trial's newest decisions, off-policy: estimates of reward and
+        cost with intervals, their difference, or why they are refused."""
+        challenge = runtime.challenge
+        if challenge is None:
+            raise Refused("no challenger is on trial", status=409, code="no_trial")
+        setting = challenge.setting
+        rows = await TrialStore(runtime.engine).decided(setting.line, setting.started_at, limit)
+        found = await asyncio.to_thread(evaluated, rows, runtime.problem.arms)
+        if found is None:
+            raise Refused(
+                "no decision between these models is under trial yet: send requests",
+                status=409,
+                code="nothing_to_evaluate",
+            )
+        return json_response({"challenger": setting.challenger.name, "evaluation": found})
 
     @routes.post("/challengers", status_code=201, openapi_extra=body_of(ChallengerConfig))
     async def start(request: Request) -> Response:
@@ -122,6 +147,7 @@ def _shown_trial(runtime: Runtime) -> dict[str, Any] | None:
     challenge = runtime.challenge
     if challenge is None:
         return None
+    watch = runtime.trial_watch
     contender, task = challenge.contender, challenge.learning.task
     return {
         **challenge.setting.model_dump(mode="json"),
@@ -130,4 +156,6 @@ def _shown_trial(runtime: Runtime) -> dict[str, Any] | None:
         "learner": {"leads": task.leads, "error": task.last_error},
         "failures": contender.failures,
         "last_error": contender.last_error,
+        "numbers": None if watch.numbers is None else shown_numbers(watch.numbers),
+        "verdict": watch.verdict,
     }

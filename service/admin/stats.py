@@ -14,7 +14,8 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bandit_router.advice import advise
+from bandit_router.advice import Advice, advise
+from bandit_router.advice_on_changes import on_changes, on_trial
 from bandit_router.leanings import leanings
 from bandit_router.store.rollup_reads import Histograms, ModeSums, Span
 from bandit_router.store.rollup_sql import BINS_PER_OCTAVE, LEAST_SECONDS, REWARD_BINS
@@ -178,6 +179,11 @@ def stats_routes(runtime: Runtime) -> APIRouter:
             runtime.clock.now(),
             GRAINS[window].length,
         )
+        if tenant_of(request) is None:
+            more = (*on_changes(await _alarms(runtime)), *_on_trial(runtime))
+            # Where something is the matter, "all is well" is not said.
+            kept = [one for one in told if not (more and one.kind == "all_well")]
+            told = tuple(sorted((*more, *kept), key=lambda one: one.severity != "warning"))
         return json_response({"window": window.value, "advice": told})
 
     @operator_routes.get("/stats/policy")
@@ -200,6 +206,24 @@ def stats_routes(runtime: Runtime) -> APIRouter:
     routes.include_router(tenant_routes)
     routes.include_router(operator_routes)
     return routes
+
+
+async def _alarms(runtime: Runtime) -> list[tuple[str, str, str]]:
+    return [(a.kind.value, a.subject, a.evidence) for a in await runtime.alarms.look()]
+
+
+def _on_trial(runtime: Runtime) -> tuple[Advice, ...]:
+    challenge, found = runtime.challenge, runtime.trial_watch.verdict
+    if challenge is None:
+        return ()
+    setting = challenge.setting
+    return on_trial(
+        setting.challenger.name,
+        setting.stage.value,
+        setting.held,
+        None if found is None else found.reason,
+        found is not None and found.passed,
+    )
 
 
 def _span(now: datetime, grain: _Grain, tenant: str | None) -> Span:
