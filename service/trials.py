@@ -62,7 +62,11 @@ class Trials:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._log = TrialStore(runtime.engine)
+
+    @property
+    def _log(self) -> TrialStore:
+        # Doors are built before the runtime has started, and there is no engine yet.
+        return TrialStore(self._runtime.engine)
 
     async def standing(self) -> Standing:
         """What is kept now, whether or not this replica has taken it up yet."""
