@@ -102,10 +102,14 @@ class AlarmBoard:
             )
 
     def _held_challenger(self) -> Iterator[tuple[AlarmKind, str, str]]:
-        challenge = self._runtime.challenge
-        if challenge is not None and challenge.setting.held_by_router:
-            name = challenge.setting.challenger.name
+        challenge, error = self._runtime.challenge, self._runtime.trial_watch.last_error
+        if challenge is None:
+            return
+        name = challenge.setting.challenger.name
+        if challenge.setting.held_by_router:
             yield AlarmKind.CHALLENGER, name, f"it was sent back: {challenge.setting.held}"
+        elif error is not None:
+            yield AlarmKind.CHALLENGER, name, f"nobody watches its trial: {error}"
 
     async def waiting_s(self, now: datetime) -> float:
         """How long the oldest row that this process has not learned from waits; 0 without one.

@@ -50,9 +50,18 @@ class TrialWatch:
                 await self.look()
                 self.last_error = None
             except RouterError as error:
-                self.last_error = str(error)
+                self._note(error)
                 log.warning("no look at the trial: %s", error)
+            except Exception as error:
+                # A trial that nobody watches is worse than one that is counted anew.
+                self._note(error)
+                log.exception("looking at the trial failed; counting anew")
             await asyncio.sleep(self._every_s)
+
+    def _note(self, error: Exception) -> None:
+        self.last_error = f"{type(error).__name__}: {error}"
+        # Rows may have been counted in part: their sums go, and are read again.
+        self._evidence = None
 
     async def look(self) -> None:
         """Count what arrived, and take the step that follows if this process leads."""
