@@ -246,7 +246,7 @@ def simulate(
         str,
         typer.Option(
             help="thompson, linucb, epsilon_greedy, knn, classifier, latency, heuristic, "
-            "capability, session_budget, user_tier, random or fixed:MODEL."
+            "capability, session_budget, user_tier, random, fixed:MODEL or cascade."
         ),
     ] = "thompson",
     budget: Annotated[

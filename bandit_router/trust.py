@@ -24,8 +24,13 @@ from bandit_router.types import Tally
 FREE_SIGNALS = 10.0
 LEAST_SIGNALS = 20.0
 # A new source's signal further off than so many standard deviations of the others' counts less,
-# by the square of how much further.
+# by this power of how much further. While little is known of how the others' scatter, it is as if
+# so many of theirs had been seen to scatter by so much: a key that lies from the first request on
+# meets models of which hardly anybody has spoken.
 OUTLIER_SDS = 3.0
+OUTLIER_POWER = 4.0
+ASSUMED_SIGNALS = 2.0
+ASSUMED_SD = 0.3
 # A source is set aside when it is off by more than this much quality, and by so many standard
 # errors: with that many, chance does it less than once in a million.
 LEAST_GAP = 0.25
@@ -81,11 +86,11 @@ class Ledger:
         share = self.config.source_share
         allowed = max(FREE_SIGNALS, share / (1.0 - share) * (everyone - own))
         within_share = min(1.0, allowed / own) if own > 0.0 else 1.0
-        gap = self._gap(source, metric, arm, 0.0, BLATANT_SIGNALS)
+        gap = self._gap(source, metric, arm, 0.0, 1.0)
         if gap is None or gap.own.count >= LEAST_SIGNALS:
             return within_share
-        off = abs(residual - gap.others.total / gap.others.count) / (OUTLIER_SDS * gap.sd)
-        return within_share / max(1.0, off) ** 2
+        off = abs(residual - gap.others.total / gap.others.count) / (OUTLIER_SDS * gap.likely_sd)
+        return float(within_share / max(1.0, off) ** OUTLIER_POWER)
 
     def _set_aside(self, source: str, reason: str) -> None:
         self.quarantined.add(source)
@@ -154,6 +159,12 @@ class _Gap:
         """Standard deviation of the others' residuals."""
         mean = self.others.total / self.others.count
         return math.sqrt(max(self.others.square / self.others.count - mean * mean, LEAST_SD**2))
+
+    @property
+    def likely_sd(self) -> float:
+        """The same, however few they are."""
+        squares = self.others.count * self.sd**2 + ASSUMED_SIGNALS * ASSUMED_SD**2
+        return math.sqrt(squares / (self.others.count + ASSUMED_SIGNALS))
 
     @property
     def error(self) -> float:

@@ -73,7 +73,7 @@ def feedback_routes(runtime: Runtime) -> APIRouter:
                 metric=told.metric,
                 value=_value(runtime, told),
                 received_at=now,
-                source=principal.name,
+                source=principal.source,
                 comment=told.comment,
                 tags=told.tags,
                 idempotency_key=request.headers.get("idempotency-key"),

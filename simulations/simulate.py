@@ -26,6 +26,7 @@ from simulations.baselines import (
     static_mix,
     uniform,
 )
+from simulations.cascade import CASCADE, run_cascade
 from simulations.matrix import OutcomeMatrix
 from simulations.replay import replay
 from simulations.workers import spread
@@ -167,7 +168,8 @@ def make_study(
     extractor = build_extractor(FeaturesConfig.model_validate({"text": text, "metadata": metadata}))
     warmup, score = split_rows(matrix, warmup_split, score_split)
     # A policy of an unknown name is told before minutes of feature extraction.
-    named_policy(policy, matrix.models)
+    if policy != CASCADE:
+        named_policy(policy, matrix.models)
     if prior is not None:
         check_fits(prior, matrix.models, extractor.names, extractor.version, "the prior")
     zeros = np.zeros(len(matrix.models))
@@ -247,6 +249,9 @@ def run_seed(study: Study, seed: int) -> SeedResult:
     """One replay: warm-up rows shuffled, then scored rows shuffled, learning all the way."""
     rng = np.random.default_rng(seed)
     order = np.concatenate([rng.permutation(study.warmup), rng.permutation(study.score)])
+    if study.policy_name == CASCADE:
+        cascaded = run_cascade(study.matrix, order, study.problem.budget_usd, rng)
+        return _scored(study, seed, order, cascaded.arm, cascaded.reward, cascaded.cost_usd)
     trace, _ = replay(
         study.matrix,
         study.features,
@@ -256,15 +261,21 @@ def run_seed(study: Study, seed: int) -> SeedResult:
         study.exploration,
         rng,
     )
+    return _scored(study, seed, trace.row, trace.arm, trace.reward, trace.cost_usd)
+
+
+def _scored(
+    study: Study, seed: int, row: IntArray, arm: IntArray, reward: FloatArray, cost_usd: FloatArray
+) -> SeedResult:
     scored = slice(study.warmup.size, None)
-    counts = np.bincount(trace.arm[scored], minlength=len(study.problem.arms))
+    counts = np.bincount(arm[scored], minlength=len(study.problem.arms))
     return SeedResult(
         seed=seed,
-        reward=float(trace.reward[scored].mean()),
-        cost_usd=mean_of_known(trace.cost_usd[scored]),
+        reward=float(reward[scored].mean()),
+        cost_usd=mean_of_known(cost_usd[scored]),
         shares=counts / counts.sum(),
-        row=trace.row[scored],
-        arm=trace.arm[scored],
+        row=row[scored],
+        arm=arm[scored],
     )
 
 

@@ -40,6 +40,12 @@ class Principal:
     limits: LimitSet = field(default_factory=LimitSet)
 
     @property
+    def source(self) -> str:
+        """Under what its feedback is held against that of others: keys of the same name of two
+        tenants are two sources."""
+        return self.name if self.tenant == "default" else f"{self.name}@{self.tenant}"
+
+    @property
     def own_tenant(self) -> str | None:
         """Whose decisions it may speak of; None, without a key, means anybody's."""
         return self.tenant if self.key_id else None

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bandit_router.config import FeedbackConfig
+from bandit_router.store.api_keys import Principal
 from bandit_router.trust import BLATANT_SIGNALS, FREE_SIGNALS, Ledger, open_ledger
 from bandit_router.types import Tally
 
@@ -78,9 +79,27 @@ def test_a_new_sources_signal_far_off_counts_little() -> None:
     ledger.enter(("new", "quality", "a"), -0.9)
     near, far = (ledger.believed(("new", "quality", "a"), off) for off in (-0.3, -0.9))
     assert near == 1.0
-    # Twice as far off as three standard deviations of 0.15.
-    assert far == pytest.approx(0.25, abs=0.03)
+    # Twice as far off as three standard deviations of 0.15, to the fourth power.
+    assert far == pytest.approx(1 / 16, abs=0.02)
     assert ledger.believed(("app", "quality", "a"), -0.9) == 1.0
+
+
+def test_keys_of_one_name_of_two_tenants_are_two_sources() -> None:
+    acme, other = (Principal(1, "web", name, frozenset()) for name in ("acme", "other"))
+    assert len({acme.source, other.source, Principal(2, "web", "default", frozenset()).source}) == 3
+    assert Principal(3, "web", "acme", frozenset()).source == acme.source
+
+
+def test_a_liar_who_is_among_the_first_to_speak_counts_little() -> None:
+    ledger = Ledger(FeedbackConfig())
+    honest(ledger, "app", "b", 30, seed=11)
+    honest(ledger, "app", "a", 4, seed=12)
+    weights = []
+    for _ in range(4):
+        ledger.enter(("evil", "quality", "a"), -0.9)
+        weights.append(ledger.believed(("evil", "quality", "a"), -0.9))
+    assert sum(weights) < 1.0
+    assert ledger.believed(("evil", "quality", "a"), 0.05) == 1.0
 
 
 def test_another_metric_is_another_scale() -> None:
