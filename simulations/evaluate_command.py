@@ -81,8 +81,7 @@ def evaluate_specs(
     on_step: Callable[..., None] = lambda steps=1: None,
 ) -> Evaluation:
     """The targets that a user wrote, and every single model besides, on a loaded log."""
-    singles = [f"fixed:{arm}" for arm in log.rounds.arms]
-    wanted = list(dict.fromkeys([*targets, *singles]))
+    wanted = list(dict.fromkeys([*targets, *singles(log)]))
     made: list[TargetPmf] = []
     for spec in wanted:
         if "@" in spec:
@@ -105,6 +104,11 @@ def evaluate_specs(
         notes=notes,
         on_step=on_step,
     )
+
+
+def singles(log: Log) -> list[str]:
+    """Each model alone: evaluated besides, for the frontier."""
+    return [f"fixed:{arm}" for arm in log.rounds.arms]
 
 
 def load(log: str, segment: str | None, with_features: bool) -> tuple[Log, Dropped]:

@@ -14,6 +14,7 @@ from bandit_router.ope import (
     Limits,
     Options,
     Refusal,
+    RefusalReason,
     Target,
     difference,
     evaluate_by_round,
@@ -28,6 +29,7 @@ from simulations.evaluation_parts import (
     hard_gain,
     joined,
     running,
+    sentences,
     shares_along,
     slices_of,
 )
@@ -171,7 +173,7 @@ def evaluate_rounds(
     rewarded = bool(np.isfinite(rounds.reward).any())
     slices = slices_of(each.predicted["reward"].mean(axis=1)) if rewarded else None
     results: list[TargetResult] = []
-    told: list[str] = []
+    left_out: dict[tuple[str, RefusalReason], list[str]] = {}
     parts: dict[str, list[pl.DataFrame]] = {
         k: [] for k in ("segments", "hard", "hard_gains", "time", "shares")
     }
@@ -180,7 +182,7 @@ def evaluate_rounds(
         results.append(result)
         parts["shares"].append(shares_along(target, rounds.arms))
         if "reward" in result.values and slices is not None:
-            cut = Parts(target, rounds, each, limits, told)
+            cut = Parts(target, rounds, each, limits, left_out)
             parts["time"].append(running(target.name, cut.reward))
             parts["hard"].append(by_slice(cut, slices))
             if target.name != LOGGED and "reward" in result.gains:
@@ -207,7 +209,7 @@ def evaluate_rounds(
         log=log,
         dropped=dropped,
         segment=segment,
-        notes=(*notes, *told),
+        notes=(*notes, *sentences(left_out)),
     )
 
 

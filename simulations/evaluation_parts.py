@@ -5,13 +5,13 @@ Each part is held to the library's limits, as the whole is; what it cannot carry
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from bandit_router.ope import Limits, LoggedRounds, RoundValues
+from bandit_router.ope import Limits, LoggedRounds, RefusalReason, RoundValues
 from bandit_router.ope.diagnostics import WeightTally
 from bandit_router.ope.refusal import refusal_of
 from bandit_router.types import BoolArray, FloatArray, IntArray
@@ -22,20 +22,25 @@ SLICES = 5
 BINS = 40
 LEAST_SEGMENT = 100
 MOST_SEGMENTS = 12
+REASONS = {
+    RefusalReason.EFFECTIVE_SAMPLE_SIZE: "too few decisions there are what it would have chosen",
+    RefusalReason.LARGEST_WEIGHT: "single decisions there weigh too much",
+    RefusalReason.NO_SUPPORT: "the log could not have chosen there as it would",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """A target's rewards round by round, within parts of the log, under the library's limits.
 
-    told: filled with a sentence for each part that is refused.
+    left_out: filled with the parts that are refused, by target and reason.
     """
 
     target: TargetPmf
     rounds: LoggedRounds
     each: RoundValues
     limits: Limits
-    told: list[str]
+    left_out: dict[tuple[str, RefusalReason], list[str]]
 
     @property
     def reward(self) -> FloatArray:
@@ -57,12 +62,20 @@ class Parts:
         size = float(weight.sum()) ** 2 / squares if squares else 0.0
         least = self.limits.least_effective_sample_size
         if refused is not None or size < least:
-            why = refused.message if refused else f"their feedback is worth {size:.0f} decisions"
-            sentence = f"{self.target.name} on {words}: no estimate, {why}."
-            if sentence not in self.told:
-                self.told.append(sentence)
+            reason = refused.reason if refused else RefusalReason.EFFECTIVE_SAMPLE_SIZE
+            parts = self.left_out.setdefault((self.target.name, reason), [])
+            if words not in parts:
+                parts.append(words)
             return None
         return mean_of(values[inside], size)
+
+
+def sentences(left_out: Mapping[tuple[str, RefusalReason], Sequence[str]]) -> list[str]:
+    """What is left out of the parts, one sentence for each target and reason."""
+    return [
+        f"{target}: no estimate on {', '.join(parts)}; {REASONS[reason]}."
+        for (target, reason), parts in left_out.items()
+    ]
 
 
 def joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:

@@ -18,7 +18,13 @@ from bandit_router.config_file import load_config
 from bandit_router.errors import DataError
 from bandit_router.ope import Limits
 from bandit_router.prior_file import read_prior
-from simulations.evaluate_command import evaluate_specs, load, loaded_frame, snapshot_source
+from simulations.evaluate_command import (
+    evaluate_specs,
+    load,
+    loaded_frame,
+    singles,
+    snapshot_source,
+)
 from simulations.evaluate_report import evaluation_content
 from simulations.evaluation import evaluate_rounds
 from simulations.matrix import OutcomeMatrix, matrix_from_frame, read_matrix
@@ -27,7 +33,7 @@ from simulations.report.charts import all_charts, styled
 from simulations.report.images import WIDTH, with_width
 from simulations.simulate import Summary, make_study, run_study
 from simulations.simulate_report import simulation_content
-from simulations.targets import TargetPmf
+from simulations.targets import TargetPmf, parse_target
 
 # A path, or anything that polars makes a frame of: its own, pandas', Arrow's, a dict of columns.
 Data = Any
@@ -145,6 +151,7 @@ def evaluate(
         loaded, dropped = loaded_frame(_frame(log), segment, with_features)
     if isinstance(targets, Mapping):
         made = [TargetPmf(name, pmf) for name, pmf in targets.items()]
+        made += [parse_target(spec, loaded) for spec in singles(loaded) if spec not in targets]
         found = evaluate_rounds(loaded, made, limits=limits, dropped=dropped, segment=segment)
     else:
         specs, settings = tuple(targets), load_config(Path(config)) if config else None

@@ -39,7 +39,7 @@ ARMS, DIMENSION, ROUNDS, BATCH, FLOOR = 4, 5, 2000, 100, 0.04
 # A log that is meant to be evaluated keeps some chance for every model.
 EVALUABLE = ExplorationConfig(floor=0.1, floor_spend_share=1.0, floor_quality_loss=1.0)
 LEARNED_BUDGETS_USD = (2.3e-4, 1.9e-3)
-# Always the model that looked best without a budget, where the log may hardly ever have been.
+# Always what looked best at the tightest budget, where a log without one has hardly been.
 GREEDY = "greedy"
 
 
@@ -149,7 +149,7 @@ def half_of(matrix: OutcomeMatrix, on_prompt: Callable[[], None] = lambda: None)
     )
     tokens = np.nan_to_num(matrix.input_tokens.max(axis=1))
     frozen: dict[str, FloatArray] = {}
-    for budget_usd in (*LEARNED_BUDGETS_USD, None):
+    for budget_usd in LEARNED_BUDGETS_USD:
         problem = replace(study.problem, budget_usd=budget_usd)
         policy = named_policy("thompson", problem.arms)
         rng = np.random.default_rng(0)
@@ -162,15 +162,16 @@ def half_of(matrix: OutcomeMatrix, on_prompt: Callable[[], None] = lambda: None)
             ExplorationConfig(),
             rng,
         )
-        name = GREEDY if budget_usd is None else f"snapshot at ${budget_usd:.2g}"
+        name = f"snapshot at ${budget_usd:.2g}"
         taken = FrozenPolicy(name, problem, policy, state, ExplorationConfig())
         pmf = np.zeros(matrix.quality.shape)
         pmf[first] = taken.pmf(
             study.features[first], tokens[first], matrix.known[first], problem.arms
         )
-        if budget_usd is None:
-            pmf[first] = np.eye(len(matrix.models))[pmf[first].argmax(axis=1)]
         frozen[name] = pmf
+    tightest = frozen[f"snapshot at ${min(LEARNED_BUDGETS_USD):.2g}"]
+    frozen[GREEDY] = np.zeros(matrix.quality.shape)
+    frozen[GREEDY][first] = np.eye(len(matrix.models))[tightest[first].argmax(axis=1)]
     count = len(matrix.models)
     return Half(
         study=study,

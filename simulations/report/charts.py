@@ -18,6 +18,8 @@ PALETTE = (
 INK, FAINT, GRID = "#1c2430", "#6b7685", "#e6e9ee"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 HEIGHT = 340
+# Of quality: curves that end so close to each other have their names one above the other.
+SAME_HEIGHT = 0.02
 
 
 def all_charts(content: ReportContent) -> dict[str, Any]:
@@ -117,7 +119,10 @@ def frontier(points: Sequence[Point], curves: Sequence[Curve], colours: Mapping[
         alt.Tooltip("quality_low:Q", title="from", format=".4f"),
         alt.Tooltip("quality_high:Q", title="to", format=".4f"),
     ]
-    layers: list[Any] = [_curve(curve, x, y, wide) for curve in curves if len(curve.points) > 1]
+    drawn = [curve for curve in curves if len(curve.points) > 1]
+    layers: list[Any] = [
+        _curve(curve, x, y, wide, _crowd(curve, drawn[:place])) for place, curve in enumerate(drawn)
+    ]
     if any(row["quality_low"] is not None for row in rows):
         layers.append(
             base.transform_filter("isValid(datum.quality_low)")
@@ -148,7 +153,13 @@ def frontier(points: Sequence[Point], curves: Sequence[Curve], colours: Mapping[
     return alt.layer(*layers).properties(height=HEIGHT + 40)
 
 
-def _curve(curve: Curve, x: Any, y: Any, wide: bool) -> Any:
+def _crowd(curve: Curve, others: Sequence[Curve]) -> int:
+    """How many of the others end about as high, so that their names would lie on each other."""
+    ends = [other.points[-1][1] for other in others]
+    return sum(abs(curve.points[-1][1] - end) < SAME_HEIGHT for end in ends)
+
+
+def _curve(curve: Curve, x: Any, y: Any, wide: bool, crowd: int) -> Any:
     table = pl.DataFrame(
         {
             "cost": [cost for cost, _ in curve.points if cost > 0.0 or not wide],
@@ -169,7 +180,7 @@ def _curve(curve: Curve, x: Any, y: Any, wide: bool) -> Any:
     )
     label = (
         alt.Chart(table.tail(1))
-        .mark_text(align="right", dy=-8, dx=-2, color=FAINT, fontSize=11)
+        .mark_text(align="right", dy=-8 - 13 * crowd, dx=-2, color=FAINT, fontSize=11)
         .encode(x=x, y=y, text="line:N")
     )
     return line + label
@@ -202,7 +213,9 @@ def shares(table: pl.DataFrame, colours: Mapping[str, str]) -> Any:
         strip.transform_filter(alt.datum.policy == policy).properties(
             height=92,
             width="container",
-            title=alt.Title(policy, anchor="start", fontSize=12, color=INK, fontWeight=600),
+            title=alt.Title(
+                policy, fontWeight=600, anchor="start", fontSize=12, color=INK, limit=280
+            ),
         )
         for policy in policies
     ]

@@ -201,7 +201,7 @@ def test_segments_are_those_of_the_library_and_small_ones_are_refused() -> None:
         gain = value["same", row["segment"]] - value["logged", row["segment"]]
         assert row["difference"] == pytest.approx(gain, abs=1e-9)
         assert row["low"] < gain < row["high"]
-    assert any(note.startswith("same on rare: no estimate") for note in evaluation.notes)
+    assert any(note.startswith("same: no estimate on rare;") for note in evaluation.notes)
 
 
 def test_a_snapshot_is_evaluated_as_it_would_serve(traffic: Traffic) -> None:
