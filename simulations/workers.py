@@ -16,6 +16,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CLUSTER_TIMEOUT_S = 10.0
+# Workers that are there may be busy, or on the far side of a slow line.
+SCATTER_TIMEOUT_S = 300.0
 # Thread pools of the linear algebra library only get in the way of one process per core.
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -64,7 +66,7 @@ def finished(
     if cluster is not None:
         with _dask(cluster) as client:
             # Once to each worker, instead of with every item.
-            held = client.scatter(shared, broadcast=True, hash=False)
+            held = client.scatter(shared, broadcast=True, hash=False, timeout=SCATTER_TIMEOUT_S)
             with client.get_executor(pure=False) as executor:
                 yield from _as_done({executor.submit(function, held, item): item for item in items})
     elif jobs == 1:
@@ -103,8 +105,14 @@ def _dask(address: str) -> Iterator[Any]:
             "with `dask worker ADDRESS`, and name it as tcp://host:8786"
         ) from error
     with client:
-        if not client.scheduler_info()["workers"]:
-            raise DataError(f"the Dask scheduler at {address} has no workers: start some")
+        try:
+            # Those that were started a moment ago have not told the scheduler yet.
+            client.wait_for_workers(1, timeout=CLUSTER_TIMEOUT_S)
+        except TimeoutError as error:
+            raise DataError(
+                f"the Dask scheduler at {address} has no workers: start some, with "
+                f"`dask worker {address}`"
+            ) from error
         yield client
 
 

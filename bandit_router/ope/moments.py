@@ -35,19 +35,20 @@ def fill(rows: FloatArray, columns: Sequence[FloatArray]) -> None:
 def values_from_sums(sums: FloatArray, count: FloatArray) -> FloatArray:
     """(B,) values from (B, R) sums of an estimator's rows and (B,) numbers of rounds."""
     size = _COLUMNS[sums.shape[1]]
-    if size == 1:
-        return np.asarray(sums[:, 0] / count)
+    # A resample of a log of a few rounds may hold none of them, or none that the target would take.
     with np.errstate(divide="ignore", invalid="ignore"):
+        if size == 1:
+            return np.asarray(sums[:, 0] / count)
         ratio = sums[:, size - 2] / sums[:, size - 1]
-    return np.asarray(ratio if size == 2 else sums[:, 0] / count + ratio)
+        return np.asarray(ratio if size == 2 else sums[:, 0] / count + ratio)
 
 
 def errors_from_sums(sums: FloatArray, count: FloatArray) -> FloatArray:
     """(B,) standard errors, by the delta method where there is a normaliser; NaN where it is 0."""
     size = _COLUMNS[sums.shape[1]]
-    mean = sums[:, :size] / count[:, None]
-    second = sums[:, size:] / count[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
+        mean = sums[:, :size] / count[:, None]
+        second = sums[:, size:] / count[:, None]
         slope = np.ones_like(mean)
         if size > 1:
             slope[:, size - 2] = 1.0 / mean[:, size - 1]

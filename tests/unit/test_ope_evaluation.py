@@ -353,3 +353,12 @@ def test_a_difference_is_widened_where_heavy_weights_have_not_come_yet() -> None
     assert same == value
     assert value - lower == pytest.approx(2.0 * (value - low))
     assert higher - value == pytest.approx(2.0 * (high - value))
+
+
+def test_a_log_of_two_decisions_is_refused_in_peace() -> None:
+    # Of so few, some resamples are empty; no warning comes of that.
+    log = logged_rounds(arms=("a", "b"), arm=[0, 1], pmf=[[0.5, 0.5]] * 2, cost_usd=[0.1, 0.2])
+    found = evaluate(log, {"a": fixed("a")}, Options(resamples=400))["a"]
+    assert found.refused is not None
+    assert found.refused.reason is RefusalReason.EFFECTIVE_SAMPLE_SIZE
+    assert all(each.interval is None for each in found.estimates)

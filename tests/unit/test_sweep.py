@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 from distributed import LocalCluster
@@ -76,9 +77,13 @@ def test_processes_and_a_dask_cluster_give_the_same_numbers(
     study: Study, alone: list[CellResult], tmp_path: Path
 ) -> None:
     assert untimed(run_sweep(study, CELLS, tmp_path / "two.jsonl", jobs=2)) == untimed(alone)
-    with LocalCluster(  # type: ignore[no-untyped-call]
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-    ) as cluster:
+    with (
+        # Two processes have to start and import everything, on a machine that others use too.
+        dask.config.set({"distributed.comm.timeouts.connect": "120s"}),
+        LocalCluster(  # type: ignore[no-untyped-call]
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+    ):
         address = cluster.scheduler_address
         assert address.startswith("tcp://")
         found = run_sweep(study, CELLS, tmp_path / "dask.jsonl", cluster=address)
@@ -91,6 +96,19 @@ def test_a_cluster_that_is_not_there_is_told(
     monkeypatch.setattr("simulations.workers.CLUSTER_TIMEOUT_S", 0.5)
     with pytest.raises(DataError, match="no Dask scheduler at tcp"):
         run_sweep(study, CELLS[:1], tmp_path / "x.jsonl", cluster="tcp://127.0.0.1:9")
+
+
+def test_a_cluster_without_workers_is_told(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simulations.workers.CLUSTER_TIMEOUT_S", 2.0)
+    with (
+        LocalCluster(  # type: ignore[no-untyped-call]
+            n_workers=0, processes=False, dashboard_address=None, protocol="tcp"
+        ) as cluster,
+        pytest.raises(DataError, match="has no workers: start some"),
+    ):
+        run_sweep(study, CELLS[:1], tmp_path / "x.jsonl", cluster=cluster.scheduler_address)
 
 
 def test_the_table_has_a_row_for_each_policy_and_budget(
