@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
+import numpy as np
 import polars as pl
 
 from simulations.report.content import Curve, Point, ReportContent, Role
@@ -121,7 +122,8 @@ def frontier(points: Sequence[Point], curves: Sequence[Curve], colours: Mapping[
     ]
     drawn = [curve for curve in curves if len(curve.points) > 1]
     layers: list[Any] = [
-        _curve(curve, x, y, wide, _crowd(curve, drawn[:place])) for place, curve in enumerate(drawn)
+        _curve(curve, x, y, wide, _crowd(curve, drawn[:place]), _early(curve, costs, wide))
+        for place, curve in enumerate(drawn)
     ]
     if any(row["quality_low"] is not None for row in rows):
         layers.append(
@@ -159,7 +161,14 @@ def _crowd(curve: Curve, others: Sequence[Curve]) -> int:
     return sum(abs(curve.points[-1][1] - end) < SAME_HEIGHT for end in ends)
 
 
-def _curve(curve: Curve, x: Any, y: Any, wide: bool, crowd: int) -> Any:
+def _early(curve: Curve, costs: Sequence[float], wide: bool) -> bool:
+    """Whether a curve ends so far to the left that its name has more room on the right."""
+    scale = np.log if wide else np.asarray
+    low, high, end = scale(min(costs)), scale(max(costs)), scale(curve.points[-1][0])
+    return bool(end - low < 0.6 * (high - low))
+
+
+def _curve(curve: Curve, x: Any, y: Any, wide: bool, crowd: int, early: bool) -> Any:
     table = pl.DataFrame(
         {
             "cost": [cost for cost, _ in curve.points if cost > 0.0 or not wide],
@@ -180,7 +189,13 @@ def _curve(curve: Curve, x: Any, y: Any, wide: bool, crowd: int) -> Any:
     )
     label = (
         alt.Chart(table.tail(1))
-        .mark_text(align="right", dy=-8 - 13 * crowd, dx=-2, color=FAINT, fontSize=11)
+        .mark_text(
+            align="left" if early else "right",
+            dy=-8 - 13 * crowd,
+            dx=8 if early else -2,
+            color=FAINT,
+            fontSize=11,
+        )
         .encode(x=x, y=y, text="line:N")
     )
     return line + label

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from simulations.means import Mean
 from simulations.report.content import Finding, Level, Point
-from simulations.report.page import dollars, saving
+from simulations.report.page import dollars, saving, signed
 
 # A loss on the hardest requests below this is not worth a warning.
 BEARABLE_LOSS = 0.02
+# Times the reference's dollars from which a policy is dearer.
+DEARER = 1.001
 
 
 def bargain(point: Point, reference: Point, gain: Mean | None = None) -> Finding | None:
@@ -32,20 +34,31 @@ def bargain(point: Point, reference: Point, gain: Mean | None = None) -> Finding
     joint = "as" if compared.endswith(("same", "much")) else "than"
     money = f"costs {dollars(point.cost_usd)} a request, {compared} {joint} {reference.name}"
     if abs(lost) <= spread:
-        quality = f"and its quality cannot be told apart ({-lost:+.4f} ± {spread:.4f})"
+        quality = f"and its quality cannot be told apart ({signed(-lost)} ± {spread:.4f})"
     elif lost < 0.0:
         quality = f"and is {-lost:.4f} better (± {spread:.4f})"
     else:
         quality = f"at {lost:.4f} less quality (± {spread:.4f})"
-    level = Level.GOOD if lost <= spread else Level.NOTE
-    return Finding(level, f"{point.name} {money}, {quality}.")
+    return Finding(
+        _level(lost, spread, dearer=point.cost_usd > DEARER * reference.cost_usd),
+        f"{point.name} {money}, {quality}.",
+    )
+
+
+def _level(lost: float, spread: float, *, dearer: bool) -> Level:
+    """Better is good, and so is cheaper where quality is kept; dearer for nothing is not."""
+    if lost < -spread:
+        return Level.GOOD
+    if dearer:
+        return Level.WARNING
+    return Level.GOOD if lost <= spread else Level.NOTE
 
 
 def hardest(
     policy: str, reference: str, difference: float, low: float, high: float, decisions: int
 ) -> Finding:
     """Whether hard requests are quietly served worse."""
-    told = f"{difference:+.4f} ({low:+.4f} to {high:+.4f}, {decisions:,} requests)"
+    told = f"{signed(difference)} ({signed(low)} to {signed(high)}, {decisions:,} requests)"
     if high < -BEARABLE_LOSS:
         return Finding(
             Level.BAD,
