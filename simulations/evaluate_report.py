@@ -103,7 +103,7 @@ def _curves(points: list[Point]) -> tuple[Curve, ...]:
     ]
     if len(models) < 2:
         return ()
-    return (Curve("best static mix (estimated)", mixes(static_hull(models))),)
+    return (Curve("best mix, estimated", mixes(static_hull(models))),)
 
 
 def _findings(

@@ -19,7 +19,7 @@ PALETTE = (
 INK, FAINT, GRID = "#1c2430", "#6b7685", "#e6e9ee"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 HEIGHT = 340
-# Of quality: curves that end so close to each other have their names one above the other.
+# Of quality: of curves that end so close to each other only one has its name above.
 SAME_HEIGHT = 0.02
 
 
@@ -122,7 +122,7 @@ def frontier(points: Sequence[Point], curves: Sequence[Curve], colours: Mapping[
     ]
     drawn = [curve for curve in curves if len(curve.points) > 1]
     layers: list[Any] = [
-        _curve(curve, x, y, wide, _crowd(curve, drawn[:place]), _early(curve, costs, wide))
+        _curve(curve, x, y, wide, _below(place, drawn), _early(curve, costs, wide))
         for place, curve in enumerate(drawn)
     ]
     if any(row["quality_low"] is not None for row in rows):
@@ -155,10 +155,14 @@ def frontier(points: Sequence[Point], curves: Sequence[Curve], colours: Mapping[
     return alt.layer(*layers).properties(height=HEIGHT + 40)
 
 
-def _crowd(curve: Curve, others: Sequence[Curve]) -> int:
-    """How many of the others end about as high, so that their names would lie on each other."""
-    ends = [other.points[-1][1] for other in others]
-    return sum(abs(curve.points[-1][1] - end) < SAME_HEIGHT for end in ends)
+def _below(place: int, curves: Sequence[Curve]) -> bool:
+    """Whether a curve's name goes below its end: another one ends as high or little higher, and
+    has its name above."""
+    ends = [curve.points[-1][1] for curve in curves]
+    return any(
+        0.0 <= end - ends[place] < SAME_HEIGHT and (end, -other) > (ends[place], -place)
+        for other, end in enumerate(ends)
+    )
 
 
 def _early(curve: Curve, costs: Sequence[float], wide: bool) -> bool:
@@ -168,7 +172,7 @@ def _early(curve: Curve, costs: Sequence[float], wide: bool) -> bool:
     return bool(end - low < 0.6 * (high - low))
 
 
-def _curve(curve: Curve, x: Any, y: Any, wide: bool, crowd: int, early: bool) -> Any:
+def _curve(curve: Curve, x: Any, y: Any, wide: bool, below: bool, early: bool) -> Any:
     table = pl.DataFrame(
         {
             "cost": [cost for cost, _ in curve.points if cost > 0.0 or not wide],
@@ -191,7 +195,7 @@ def _curve(curve: Curve, x: Any, y: Any, wide: bool, crowd: int, early: bool) ->
         alt.Chart(table.tail(1))
         .mark_text(
             align="left" if early else "right",
-            dy=-8 - 13 * crowd,
+            dy=13 if below else -8,
             dx=8 if early else -2,
             color=FAINT,
             fontSize=11,
