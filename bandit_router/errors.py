@@ -30,6 +30,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the command line needs the errors at once, and numpy only when it works
+    from bandit_router.limits import Headroom
     from bandit_router.types import Attempt, AttemptStatus, MaskReason
 
 
@@ -77,12 +78,21 @@ class IdempotencyConflict(InvalidRequest):
 
 
 class LimitExceeded(RouterError):
-    """A limit in a window is used up. what: requests, tokens or usd."""
+    """A limit in a window is used up. what: requests, tokens or usd. headroom: what is left of
+    this and the caller's other limits."""
 
-    def __init__(self, message: str, *, what: str, retry_after_s: float) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        what: str,
+        retry_after_s: float,
+        headroom: tuple[Headroom, ...] = (),
+    ) -> None:
         super().__init__(message)
         self.what = what
         self.retry_after_s = retry_after_s
+        self.headroom = headroom
 
 
 class NoEligibleModel(RouterError):

@@ -6,7 +6,7 @@ at most: a limit smaller than a single claim can still be used. A strict one is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -92,6 +92,16 @@ class Usage:
         return Usage(self.requests + requests, self.tokens + tokens, self.cost_usd + cost_usd)
 
 
+@dataclass(frozen=True, slots=True)
+class Headroom:
+    """What is left of the tightest limit on one thing, ``requests`` or ``tokens``."""
+
+    what: str
+    most: float
+    left: float
+    resets_in_s: float
+
+
 def span_start(span: str, moment: datetime) -> datetime:
     """When the window that holds a moment (in UTC) began."""
     return moment.replace(**STARTS[span])  # type: ignore[arg-type]
@@ -114,3 +124,23 @@ def _is_full(bound: Bound, claim: Claim, usage: Mapping[Window, Usage]) -> bool:
     booked = usage[window].of(bound.what)
     claimed = Usage(1, claim.tokens, claim.cost_usd).of(bound.what) if bound.strict else 0.0
     return booked >= bound.most or booked + claimed > bound.most
+
+
+def headroom(claim: Claim, usage: Mapping[Window, Usage]) -> tuple[Headroom, ...]:
+    """What the claim's caller has left under the limits that are nearest to their end."""
+    found = []
+    for what in ("requests", "tokens"):
+        rooms = [
+            Headroom(what, bound.most, bound.most - booked, seconds_left(bound.span, claim.at))
+            for bound, booked in _booked_under(claim, usage)
+            if bound.what == what
+        ]
+        if rooms:
+            found.append(min(rooms, key=lambda room: (room.left / room.most, -room.resets_in_s)))
+    return tuple(found)
+
+
+def _booked_under(claim: Claim, usage: Mapping[Window, Usage]) -> Iterator[tuple[Bound, float]]:
+    for bound in claim.bounds:
+        window = Window(bound.subject, bound.span, span_start(bound.span, claim.at))
+        yield bound, usage[window].of(bound.what)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bandit_router.config import ModelConfig, RouterConfig
 from bandit_router.errors import RouterError, StoreUnavailable
-from bandit_router.limits import Bound, Claim
+from bandit_router.limits import Bound, Claim, Headroom
 from bandit_router.prices import most_usd
 from bandit_router.protocols import Clock
 from bandit_router.store.api_keys import Principal
@@ -29,6 +29,14 @@ MAYBE_BILLED = frozenset(
     }
 )
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A decision whose call may be made. headers: what its caller is told of it."""
+
+    decision: Decision
+    headers: dict[str, str]
 
 
 class Admission:
@@ -54,15 +62,14 @@ class Admission:
         max_output_tokens: int | None,
         *,
         dollars: bool = True,
-    ) -> None:
-        """Book what the decision's call may take at most.
+    ) -> tuple[Headroom, ...]:
+        """Book what the decision's call may take at most; returns what its caller has left.
 
         dollars: whether limits in dollars hold for it. Raises LimitExceeded, StoreError, or
         StoreUnavailable.
         """
         claim = self.claim_of(principal, decision, max_output_tokens, dollars=dollars)
-        if claim is not None:
-            await self._store.reserve(claim)
+        return () if claim is None else await self._store.reserve(claim)
 
     def claim_of(
         self,

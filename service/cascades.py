@@ -34,10 +34,12 @@ from bandit_router.errors import (
 )
 from bandit_router.open_stream import HeardStream, ModelStream
 from bandit_router.types import Attempt, AttemptStatus, Decision, RoutingRequest
+from service.admission import Admitted
 from service.checker import Checker
 from service.decision_headers import decision_headers
 from service.disconnect import end, first_of, watching
 from service.errors import problem_of
+from service.limit_headers import limit_headers
 from service.log_lines import current_decision
 from service.runtime import Runtime
 from service.transparency import explanation
@@ -53,9 +55,9 @@ class Cascades:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
-    async def answer(self, turn: Turn, decision: Decision) -> Response:
+    async def answer(self, turn: Turn, admitted: Admitted) -> Response:
         """The answer of whichever stage; raises as a request without a cascade would."""
-        run = _Run(self._runtime, turn, decision)
+        run = _Run(self._runtime, turn, admitted)
         work = asyncio.create_task(run.answered(), name="cascade")
         try:
             async with watching(turn.request.receive, self._runtime.closing) as gone:
@@ -90,10 +92,12 @@ class _Stage:
 class _Run:
     """One request on its way through a cascade."""
 
-    def __init__(self, runtime: Runtime, turn: Turn, decision: Decision) -> None:
+    def __init__(self, runtime: Runtime, turn: Turn, admitted: Admitted) -> None:
+        decision = admitted.decision
         self._runtime = runtime
         self._turn = turn
         self._first = self.answering = decision
+        self._limits = admitted.headers
         self._name = decision.influences[CASCADE]
         self._cascade: CascadeConfig = runtime.config.cascades[self._name]
         self._checker = Checker(runtime, turn.principal, self._cascade)
@@ -123,7 +127,11 @@ class _Run:
             self.answering = self._first
             return self._told(EXHAUSTED, first)
         self._runtime.metrics.cascaded(self._name, EXHAUSTED)
-        headers = {**decision_headers(self.answering), "x-router-cascade": EXHAUSTED}
+        headers = {
+            **decision_headers(self.answering),
+            **self._limits,
+            "x-router-cascade": EXHAUSTED,
+        }
         headers["x-router-attempts"] = str(len(failure.attempts))
         return problem_of(failure).response(headers)
 
@@ -176,7 +184,8 @@ class _Run:
     async def _reserved(self, request: RoutingRequest) -> Decision:
         decision = await self._runtime.decide(request)
         most_tokens = request.max_output_tokens
-        await self._runtime.admission.reserve(self._turn.principal, decision, most_tokens)
+        left = await self._runtime.admission.reserve(self._turn.principal, decision, most_tokens)
+        self._limits = limit_headers(left)
         return decision
 
     async def _stage(
@@ -239,7 +248,11 @@ class _Run:
         before = first or stage
         waited_s = stage.upstream_s + (first.upstream_s if first is not None else 0.0)
         overhead_s = runtime.clock.monotonic_s() - turn.begun_s - waited_s
-        headers = {**decision_headers(stage.decision), "x-router-cascade": how}
+        headers = {
+            **decision_headers(stage.decision),
+            **self._limits,
+            "x-router-cascade": how,
+        }
         if before.finding.check and how != PASSED:
             headers["x-router-check"] = before.finding.check
         if first is not None:

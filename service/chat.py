@@ -62,12 +62,10 @@ class ChatDoor:
     async def _routed(self, turn: Turn) -> Response:
         """The answer to a decision that is durable before its first byte leaves."""
         books = self._runtime.books
-        decision, degraded = await self._runtime.admitted(
-            turn.principal, turn.chat.routing, cascades=True
-        )
+        admitted = await self._runtime.admitted(turn.principal, turn.chat.routing, cascades=True)
+        decision, told = admitted.decision, admitted.headers
         if CASCADE in decision.influences:
-            return await self._cascades.answer(turn, decision)
-        told = {} if degraded is None else {"x-router-degraded": degraded}
+            return await self._cascades.answer(turn, admitted)
         names = (decision.chosen, *decision.fallbacks)
         log = self._runtime.chain.new_log(decision.id)
         beside = books.store_answers

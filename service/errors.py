@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from bandit_router import errors
 from bandit_router.types import AttemptStatus, MaskReason
+from service.limit_headers import limit_headers
 
 INVALID = "invalid_request_error"
 RETRY_AFTER_STORE_S = 2
@@ -125,6 +126,7 @@ def problem_of(error: errors.RouterError) -> Problem:
         message = STORE_REFUSED
     elif isinstance(error, errors.LimitExceeded):
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
+        headers |= limit_headers(error.headroom)
         if error.what == "usd":
             # No client should try this again by itself, as they do after a 429.
             status, kind, code = 402, "insufficient_quota", "budget_exceeded"

@@ -35,10 +35,11 @@ class RouteDoor:
                 "/v1/chat/completions, or leave cascade out",
                 param="cascade",
             )
-        decision, _ = await runtime.admitted(principal, chat.routing)
+        admitted = await runtime.admitted(principal, chat.routing)
+        decision = admitted.decision
         await runtime.books.enter(decision)
         response = json_response(shown_decision(decision))
-        response.headers.update(decision_headers(decision))
+        response.headers.update({**decision_headers(decision), **admitted.headers})
         return response
 
 

@@ -58,7 +58,7 @@ from bandit_router.store.rollups import Rollups
 from bandit_router.store.session_log import SessionLog
 from bandit_router.types import Decision, RoutingRequest
 from bandit_router.upstream_limits import UpstreamLimits
-from service.admission import Admission
+from service.admission import Admission, Admitted
 from service.alarms import AlarmBoard
 from service.alerts import Alerts
 from service.books import Books
@@ -67,6 +67,7 @@ from service.challenge import Challenge, challenger_parts, prepared
 from service.closing import Closing
 from service.learner_task import LearnerTask
 from service.learning_line import LearningLine
+from service.limit_headers import limit_headers
 from service.live import LiveConfiguration
 from service.metrics import Metrics
 from service.principals import Doorkeeper
@@ -221,30 +222,30 @@ class Runtime:
 
     async def admitted(
         self, principal: Principal, request: RoutingRequest, *, cascades: bool = False
-    ) -> tuple[Decision, str | None]:
-        """A decision whose greatest cost is reserved, and what it was degraded by, if so.
+    ) -> Admitted:
+        """A decision whose greatest cost is reserved, and what its caller is told of limits.
 
         Raises LimitExceeded where a limit is used up and nothing local is to answer instead.
         """
         decision = await self.decide(request, cascades=cascades)
-        most = request.max_output_tokens
+        most, told = request.max_output_tokens, {}
         try:
             try:
-                await self.admission.reserve(principal, decision, most)
+                left = await self.admission.reserve(principal, decision, most)
             except LimitExceeded as error:
                 # A look at the day's budget may be old: what is left may pay for another model.
                 if error.what != "usd" or not self.budgets.forget(request):
                     raise
                 decision = await self.decide(request, cascades=cascades)
-                await self.admission.reserve(principal, decision, most)
+                left = await self.admission.reserve(principal, decision, most)
         except LimitExceeded as error:
             local = self.admission.local_instead(request) if error.what == "usd" else None
             if local is None:
                 raise
             decision = await self.decide(local)
-            await self.admission.reserve(principal, decision, most, dollars=False)
-            return decision, "budget"
-        return decision, None
+            left = await self.admission.reserve(principal, decision, most, dollars=False)
+            told = {"x-router-degraded": "budget"}
+        return Admitted(decision, {**told, **limit_headers(left)} if left else told)
 
     async def _start(self) -> None:
         await self._open_store(await self._database_url())

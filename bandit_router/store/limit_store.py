@@ -21,9 +21,11 @@ from bandit_router.limits import (
     LONGEST,
     Bound,
     Claim,
+    Headroom,
     Usage,
     Window,
     exceeded,
+    headroom,
     seconds_left,
     span_start,
 )
@@ -103,12 +105,12 @@ class LimitStore:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._writer: GroupWriter[Item, None] = GroupWriter(self._write)
+        self._writer: GroupWriter[Item, tuple[Headroom, ...]] = GroupWriter(self._write)
 
-    async def reserve(self, claim: Claim) -> None:
-        """Book a claim. Raises LimitExceeded where it does not fit, StoreError, or
-        StoreUnavailable without a database: then nothing may be called."""
-        await self._writer.submit(claim)
+    async def reserve(self, claim: Claim) -> tuple[Headroom, ...]:
+        """Book a claim; returns what its caller has left. Raises LimitExceeded where it does not
+        fit, StoreError, or StoreUnavailable without a database: then nothing may be called."""
+        return await self._writer.submit(claim)
 
     async def settle(self, settlement: Settlement) -> None:
         """Replace what was reserved by what it took; without an open reservation nothing."""
@@ -139,7 +141,7 @@ class LimitStore:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _write(self, group: Sequence[Item]) -> list[LimitExceeded | None]:
+    async def _write(self, group: Sequence[Item]) -> list[LimitExceeded | tuple[Headroom, ...]]:
         claims = [item for item in group if isinstance(item, Claim)]
         ends = {item.decision_id: item for item in group if isinstance(item, Settlement)}
         with store_errors(self._engine):
@@ -153,7 +155,11 @@ class LimitStore:
                 usage = await _locked(connection, sorted(windows))
                 before = dict(usage)
                 settled = [_settled(row, ends[row.decision_id], usage) for row in opened]
-                refused = {id(claim): _booked(claim, usage, made) for claim in claims}
+                refused: dict[int, Bound | None] = {}
+                left: dict[int, tuple[Headroom, ...]] = {}
+                for claim in claims:
+                    refused[id(claim)] = _booked(claim, usage, made)
+                    left[id(claim)] = headroom(claim, usage)
                 fresh = [c for c in claims if refused[id(c)] is None and c.decision_id not in made]
                 if fresh:
                     await connection.execute(insert(reservations), [_row(c) for c in fresh])
@@ -162,7 +168,7 @@ class LimitStore:
                 changed = {w: now for w, now in usage.items() if now != before[w]}
                 if changed:
                     await connection.execute(BOOK, _columns(changed))
-        return [_error(refused.get(id(item)), item) for item in group]
+        return [_result(refused.get(id(item)), item, left.get(id(item), ())) for item in group]
 
 
 async def prune_limits(engine: AsyncEngine, now: datetime) -> None:
@@ -258,9 +264,11 @@ def _columns(usage: dict[Window, Usage]) -> dict[str, Any]:
     }
 
 
-def _error(bound: Bound | None, item: Item) -> LimitExceeded | None:
+def _result(
+    bound: Bound | None, item: Item, left: tuple[Headroom, ...]
+) -> LimitExceeded | tuple[Headroom, ...]:
     if bound is None:
-        return None
+        return left
     who, _, name = bound.subject.partition(":")
     if bound.span == "session":
         return LimitExceeded(
@@ -268,6 +276,7 @@ def _error(bound: Bound | None, item: Item) -> LimitExceeded | None:
             "or ask the operator to raise it",
             what=bound.what,
             retry_after_s=seconds_left(bound.span, item.at),
+            headroom=left,
         )
     what = f"${bound.most:g}" if bound.what == "usd" else f"{bound.most:g} {bound.what}"
     left_s = seconds_left(bound.span, item.at)
@@ -276,4 +285,5 @@ def _error(bound: Bound | None, item: Item) -> LimitExceeded | None:
         f"{math.ceil(left_s)} s, or ask the operator to raise it",
         what=bound.what,
         retry_after_s=left_s,
+        headroom=left,
     )

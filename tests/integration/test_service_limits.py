@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -16,8 +18,17 @@ from sqlalchemy import text
 from test_service_keys import LOCKED, bearer
 
 from bandit_router.config_steering import LimitsConfig, LimitSet, TenantConfig
-from bandit_router.limits import seconds_left, span_start
+from bandit_router.limits import (
+    Bound,
+    Claim,
+    Headroom,
+    Usage,
+    headroom,
+    seconds_left,
+    span_start,
+)
 from bandit_router.store.api_keys import ApiKeys, Scope, limits_from
+from service.limit_headers import duration, limit_headers
 from simulations.faults.misbehaving import USAGE, answer, misbehaving, refuse
 
 COST_USD = (USAGE["prompt_tokens"] * 1.0 + USAGE["completion_tokens"] * 2.0) / 1e6
@@ -95,16 +106,26 @@ async def test_requests_and_tokens_of_key_and_tenant_have_windows(store_url: str
                 return await service.client.post("/v1/route", json=ASK, headers=headers)
 
             few = await key_of(service, requests_per_month=1)
-            assert (await ask(few)).status_code == 200
+            taken = await ask(few)
+            assert taken.status_code == 200
+            # Of the key's one and the tenant's three a month, the key's is nearer to its end.
+            assert taken.headers["x-ratelimit-limit-requests"] == "1"
+            assert taken.headers["x-ratelimit-remaining-requests"] == "0"
+            assert re.fullmatch(r"(\d+h)?(\d+m)?\d+s", taken.headers["x-ratelimit-reset-requests"])
+            assert "x-ratelimit-limit-tokens" not in taken.headers
             refused = await ask(few)
             assert refused.status_code == 429
+            assert refused.headers["x-ratelimit-remaining-requests"] == "0"
             assert refused.json()["error"]["code"] == "rate_limit_exceeded"
             assert "key" in refused.json()["error"]["message"]
             other = await key_of(service, tokens_per_month=1)
             assert (await ask(other)).status_code == 200
             assert "tokens" in (await ask(other)).json()["error"]["message"]
             free = await key_of(service)
-            assert (await ask(free)).status_code == 200
+            last = await ask(free)
+            assert last.status_code == 200
+            assert last.headers["x-ratelimit-limit-requests"] == "3"
+            assert last.headers["x-ratelimit-remaining-requests"] == "0"
             assert "tenant 'acme'" in (await ask(free)).json()["error"]["message"]
 
 
@@ -151,3 +172,28 @@ def test_windows_are_those_of_the_calendar() -> None:
         "month": 30.0,
     }
     assert limits_from(["usd_per_day=5"]).usd_per_day == 5.0
+
+
+def test_what_is_left_is_told_of_the_limit_nearest_to_its_end() -> None:
+    now = datetime(2026, 3, 31, 23, 59, 30, tzinfo=UTC)
+    bounds = (
+        Bound("key:1", "minute", "requests", 10),
+        Bound("tenant:a", "day", "requests", 100),
+        Bound("key:1", "minute", "tokens", 1_000),
+        Bound("key:1", "day", "usd", 5.0),
+    )
+    booked_in = (("key:1", "minute"), ("tenant:a", "day"), ("key:1", "day"))
+    claim = Claim(UUID(int=1), now, bounds, booked_in, 10, 0.1)
+    per_minute, per_day, dollars = claim.windows
+    usage = {per_minute: Usage(4, 900, 0.0), per_day: Usage(95), dollars: Usage(9, 9, 9.0)}
+    left = headroom(claim, usage)
+    assert left == (Headroom("requests", 100, 5.0, 30.0), Headroom("tokens", 1_000, 100.0, 30.0))
+    assert limit_headers(left) == {
+        "x-ratelimit-limit-requests": "100",
+        "x-ratelimit-remaining-requests": "5",
+        "x-ratelimit-reset-requests": "30s",
+        "x-ratelimit-limit-tokens": "1000",
+        "x-ratelimit-remaining-tokens": "100",
+        "x-ratelimit-reset-tokens": "30s",
+    }
+    assert [duration(s) for s in (0.0, 0.2, 360.0, 7_325.0)] == ["0s", "1s", "6m0s", "2h2m5s"]
