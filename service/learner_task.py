@@ -13,6 +13,7 @@ from bandit_router.serving import Serving
 from bandit_router.store.leadership import LeaderLock
 from bandit_router.store.learner_store import SNAPSHOTS_CHANNEL, PostgresLearnerStore
 from bandit_router.store.notifications import Notifications
+from service.memory import give_back
 
 # How often a follower asks for the lock, and a leader whether he still has it.
 LEADERSHIP_S = 1.0
@@ -126,10 +127,12 @@ class LearnerTask:
             if self._newest > self._learner.progress.version:
                 # An operator went back to an earlier state, which is the newest one now.
                 self._serve(await self._learner.take_over())
-            begun_s = self._clock.monotonic_s()
+            begun_s, fitted_at = self._clock.monotonic_s(), self._learner.progress.rewards_at_refit
             if await self._step():
                 self._serve(self._learner.serving)
                 await self._thin()
+                if self._learner.progress.rewards_at_refit != fitted_at:
+                    await asyncio.to_thread(give_back)
                 # Rows that come meanwhile are folded together: a snapshot each would be waste.
                 took_s = self._clock.monotonic_s() - begun_s
                 await asyncio.sleep(max(self._interval_s, REST * took_s))

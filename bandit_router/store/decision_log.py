@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID
 
+import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy import insert
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -14,13 +15,29 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from bandit_router.errors import RouterError, UnknownDecision
 from bandit_router.store import reward_log
 from bandit_router.store.engine import store_errors
+from bandit_router.store.fast_writes import copy_rows, driver_transaction
 from bandit_router.store.group_writer import RETRY_DELAYS_S, GroupWriter
 from bandit_router.store.rows import attempt_row, decision_row, outcome_row
-from bandit_router.store.tables import attempts, decisions, outcomes
-from bandit_router.types import Attempt, Decision, Outcome
+from bandit_router.store.tables import attempts, decisions, outcomes, rewards
+from bandit_router.types import Attempt, Decision, Outcome, Reward
 
 # A retry after a connection lost at commit meets its own row.
 INSERT_DECISION = postgres_insert(decisions).on_conflict_do_nothing(index_elements=["id"])
+
+
+# The same for the driver, in its own words; what is known of locked decisions in one look.
+LOCK = "SELECT id FROM decisions WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
+FACTS = """
+SELECT given.id, o.decision_id IS NOT NULL AS done, c.arm, c.reward, c.weight
+FROM unnest($1::uuid[]) AS given(id)
+LEFT JOIN outcomes o ON o.decision_id = given.id
+LEFT JOIN LATERAL (
+    SELECT arm, reward, weight FROM rewards
+    WHERE decision_id = given.id AND (reward IS NOT NULL OR previous_reward IS NOT NULL)
+    ORDER BY seq DESC LIMIT 1
+) c ON true
+"""
+NOTIFY = f"NOTIFY {reward_log.REWARDS_CHANNEL}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +102,71 @@ class PostgresDecisionLog:
     async def _write(self, group: Sequence[Decision | _Ending]) -> list[RouterError | None]:
         made = [decision_row(item) for item in group if isinstance(item, Decision)]
         endings = [item for item in group if isinstance(item, _Ending)]
-        known: set[UUID] = set()
         with store_errors(self._engine):
-            async with self._engine.begin() as connection:
-                if made:
-                    await connection.execute(INSERT_DECISION, made)
-                if endings:
-                    known = await _write_endings(connection, endings)
+            try:
+                known = await self._write_fast(made, endings)
+            except asyncpg.UniqueViolationError:
+                # A group that is tried again after a lost answer meets its own rows.
+                known = await self._write_anew(made, endings)
         return [
             unknown_decision(item.outcome.decision_id)
             if isinstance(item, _Ending) and item.outcome.decision_id not in known
             else None
             for item in group
         ]
+
+    async def _write_fast(
+        self, made: Sequence[dict[str, Any]], endings: Sequence[_Ending]
+    ) -> set[UUID]:
+        async with driver_transaction(self._engine) as driver:
+            await copy_rows(driver, decisions, made)
+            if not endings:
+                return set()
+            ids = sorted({ending.outcome.decision_id for ending in endings})
+            # Locked first: what comes next has to see what others wrote until then.
+            known = {row["id"] for row in await driver.fetch(LOCK, ids)}
+            found = {row["id"]: row for row in await driver.fetch(FACTS, ids)}
+            fresh = _first_of(endings, known, {id_ for id_ in found if found[id_]["done"]})
+            await copy_rows(driver, outcomes, [outcome_row(e.outcome) for e in fresh.values()])
+            await copy_rows(driver, attempts, _attempt_rows(fresh))
+            rows: list[dict[str, Any]] = []
+            for decision_id, ending in fresh.items():
+                rows += _learner_rows(ending, _credit_of(found[decision_id]))
+            await copy_rows(driver, rewards, rows)
+            if rows:
+                await driver.execute(NOTIFY)
+            return known
+
+    async def _write_anew(
+        self, made: Sequence[dict[str, Any]], endings: Sequence[_Ending]
+    ) -> set[UUID]:
+        async with self._engine.begin() as connection:
+            if made:
+                await connection.execute(INSERT_DECISION, made)
+            return await _write_endings(connection, endings) if endings else set()
+
+
+def _credit_of(fact: asyncpg.Record) -> reward_log.Credit | None:
+    if fact["arm"] is None:
+        return None
+    reward = None if fact["reward"] is None else Reward(fact["reward"], fact["weight"])
+    return reward_log.Credit(fact["arm"], reward)
+
+
+def _first_of(
+    endings: Sequence[_Ending], known: Collection[UUID], done: Collection[UUID]
+) -> dict[UUID, _Ending]:
+    """The first ending of each decision that exists and has none yet."""
+    fresh: dict[UUID, _Ending] = {}
+    for ending in endings:
+        decision_id = ending.outcome.decision_id
+        if decision_id in known and decision_id not in done:
+            fresh.setdefault(decision_id, ending)
+    return fresh
+
+
+def _attempt_rows(fresh: Mapping[UUID, _Ending]) -> list[dict[str, Any]]:
+    return [attempt_row(attempt) for ending in fresh.values() for attempt in ending.attempts]
 
 
 def unknown_decision(decision_id: UUID) -> UnknownDecision:
@@ -114,16 +183,11 @@ async def _write_endings(connection: AsyncConnection, endings: Sequence[_Ending]
     ids = sorted({ending.outcome.decision_id for ending in endings})
     known = set(await reward_log.lock_decisions(connection, ids))
     done = set(await reward_log.answers_of(connection, ids))
-    fresh: dict[UUID, _Ending] = {}
-    for ending in endings:
-        decision_id = ending.outcome.decision_id
-        if decision_id in known and decision_id not in done:
-            fresh.setdefault(decision_id, ending)
+    fresh = _first_of(endings, known, done)
     if not fresh:
         return known
     await connection.execute(insert(outcomes), [outcome_row(e.outcome) for e in fresh.values()])
-    tried = [attempt_row(attempt) for ending in fresh.values() for attempt in ending.attempts]
-    if tried:
+    if tried := _attempt_rows(fresh):
         await connection.execute(insert(attempts), tried)
     credited = await reward_log.credits_of(connection, fresh)
     rows: list[dict[str, Any]] = []
