@@ -66,7 +66,10 @@ def select(
             activity,
             # One call that takes longer to pay off than the pacer's horizon cannot be paced.
             dearest_usd=np.inf if problem.budget_usd is None else problem.budget_usd * HORIZON,
-            watch_floor=watch_floor(state.watch, state.pacer.paid),
+            # Most of the time no arm has ever raised an alarm.
+            watch_floor=watch_floor(state.watch, state.pacer.paid)
+            if state.watch.raised_at.max() >= 0.0
+            else None,
         )
     return Selection(
         pmf=mix(pmf, exploration),

@@ -322,6 +322,61 @@ def dashboard(
 
 
 @benchmark.command()
+def replay(
+    decisions: Annotated[int, typer.Option(min=100, help="How many are replayed.")] = 1_000_000,
+    prompts: Annotated[
+        int, typer.Option(min=100, help="How many different ones they are drawn from.")
+    ] = 100_000,
+    feature_count: Annotated[
+        int, typer.Option("--features", min=8, help="Per prompt; likenesses come on top.")
+    ] = 31,
+    budget_usd: Annotated[
+        float | None,
+        typer.Option("--budget", metavar="USD", min=0.0, help="Mean dollars per request."),
+    ] = None,
+    json_path: JsonOption = None,
+) -> None:
+    """How long does a replay take that learns from every decision? Eight models, one core.
+
+    Beside bare numpy Thompson sampling in the same run.
+    """
+    from rich.console import Console
+
+    from simulations.benchmark_report import print_replay
+    from simulations.protocols.replay_speed import run_replay_speed
+
+    result = run_replay_speed(decisions, prompts, feature_count, budget_usd)
+    if json_path is not None:
+        json_path.write_text(json.dumps(result, indent=2) + "\n")
+    print_replay(result, Console())
+
+
+@benchmark.command()
+def updates(
+    count: Annotated[int, typer.Option("--updates", min=100, help="Rewards.")] = 1_000_000,
+    dimension: Annotated[int, typer.Option(min=2, help="Coordinates.")] = 64,
+    rank: Annotated[int, typer.Option(min=2, help="Directions that requests differ in.")] = 8,
+    half_life: Annotated[
+        float, typer.Option(min=1.0, help="Decisions after which a reward counts half.")
+    ] = 5_000.0,
+    json_path: JsonOption = None,
+) -> None:
+    """Does the learner stay sound after a million updates that forget, are revised and retracted?
+
+    Requests leave most directions unseen. Fails when the posterior stops being one.
+    """
+    from rich.console import Console
+
+    from simulations.benchmark_report import print_updates
+    from simulations.protocols.long_run import run_updates
+
+    result = run_updates(count, dimension=dimension, rank=rank, half_life=half_life)
+    if json_path is not None:
+        json_path.write_text(json.dumps(result, indent=2) + "\n")
+    print_updates(result, Console())
+
+
+@benchmark.command()
 def gateway(
     requests: Annotated[int, typer.Option(min=1, help="Whole answers per load.")] = 10_000,
     connections: Annotated[

@@ -166,6 +166,39 @@ def print_ope(result: Mapping[str, Any], console: Console) -> None:
             )
 
 
+def print_replay(result: Mapping[str, Any], console: Console) -> None:
+    """Time, memory, and what was earned, in three lines."""
+    budget_usd = result["budget_usd"]
+    console.print(
+        f"{result['decisions']:,} decisions among {result['arms']} models, {result['features']} "
+        f"features, {result['coordinates']} coordinates in the end, "
+        + ("no budget" if budget_usd is None else f"${budget_usd:g} a request")
+    )
+    console.print(
+        f"{result['cpu_us']:.0f} µs of CPU a decision, {result['decisions_per_cpu_s']:,.0f} a "
+        f"second, {result['cpu_s']:.0f} s in all ({result['seconds']:.0f} s by the clock); "
+        f"{result['ratio']:.1f} times bare numpy ({result['yardstick_us']:.1f} µs); peak "
+        f"{result['peak_gb']:.2f} GB"
+    )
+    console.print(
+        f"reward {result['reward']:.4f} at ${result['cost_usd']:.3g} a request, "
+        f"best single model {result['best_single']:.4f}"
+    )
+
+
+def print_updates(result: Mapping[str, Any], console: Console) -> None:
+    """How far the posterior was from its sums, and the sums from their rows."""
+    console.print(
+        f"{result['updates']:,} updates at {result['dimension']} coordinates of rank "
+        f"{result['rank']}, half-life {result['half_life']:,.0f}: {result['cpu_us']:.1f} µs each"
+    )
+    console.print(
+        f"mean off its sums by at most {result['away']:.1e} prior sds, sums off their rows by "
+        f"{result['sums_away']:.1e}, least eigenvalue of the covariance "
+        f"{result['least_eigenvalue']:.1e}"
+    )
+
+
 def print_dashboard(result: Mapping[str, Any], console: Console) -> None:
     """One line per door, slowest marked, and the page in a browser."""
     from simulations.protocols.dashboard import BAR_MS, PAINT_BAR_MS

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bandit_router.basis import Basis, coordinates_of_rows
 from bandit_router.types import FloatArray, IntArray
 
+# Many prompts are kept in half the memory.
+Features = FloatArray | NDArray[np.float32]
 # Enough rows that array calls cost nothing beside the arithmetic, few enough to stay in cache.
 _ROWS = 256
 
@@ -17,7 +20,7 @@ class CoordinatesAhead:
     features: (N, n) of all prompts. order: (n,) which prompt comes when.
     """
 
-    def __init__(self, features: FloatArray, order: IntArray) -> None:
+    def __init__(self, features: Features, order: IntArray) -> None:
         self._features = features
         self._order = order
         self._basis: Basis | None = None

@@ -23,7 +23,7 @@ from bandit_router.learning import (
 from bandit_router.policies.base import Policy
 from bandit_router.selection import Selection, select
 from bandit_router.types import BoolArray, FloatArray, IntArray, Observation
-from simulations.coordinates_ahead import CoordinatesAhead
+from simulations.coordinates_ahead import CoordinatesAhead, Features
 from simulations.matrix import OutcomeMatrix
 from simulations.posting import Ears, Posting
 
@@ -79,7 +79,7 @@ class Trace:
 
 def replay(
     matrix: OutcomeMatrix,
-    features: FloatArray,
+    features: Features,
     order: IntArray,
     problem: Problem,
     policy: Policy[Any],
@@ -95,7 +95,8 @@ def replay(
     """Route the prompts of ``order`` one after the other, learning from each outcome at once.
 
     Every prompt is routed before its outcome is seen, and only the chosen arm's outcome is
-    revealed. features: (N, n). burn_in: forced looks at an arm that was never tried.
+    revealed. features: (N, n), of either precision. burn_in: forced looks at an arm that was
+    never tried.
     available: (n, K) which arms the operator offers at each step, by default all: an arm that is
     not offered can neither be chosen nor be reckoned with by the pacer.
     feedback_step: (n, K) before which step an arm's reward on each request would become known,
@@ -126,7 +127,7 @@ def replay(
             decision_seq=late,
             decision_id=NOBODY,
             arm=problem.arms[arms[late]],
-            features=features[rows[late]],
+            features=features[rows[late]].astype(np.float64),
             input_tokens=int(tokens[rows[late]]),
             reward=value,
             previous_reward=before,
@@ -158,8 +159,9 @@ def replay(
                 problem = replace(problem, routable=available[step])
         activity = _burn_in_activity(state.pulls, burn_in)
         z = ahead.at(state.basis, step)
+        given = features[row].astype(np.float64)
         selection = select(
-            problem, policy, state, features[row], tokens[row], eligible, exploration, activity, z
+            problem, policy, state, given, tokens[row], eligible, exploration, activity, z
         )
         arm = draw(selection.pmf, rng.random())
         dollars = float(matrix.cost_usd[row, arm])
@@ -183,7 +185,7 @@ def replay(
                 decision_seq=step,
                 decision_id=NOBODY,
                 arm=problem.arms[arm],
-                features=features[row],
+                features=given,
                 input_tokens=int(tokens[row]),
                 reward=float(reward[step]) if told[step] else None,
                 cost_usd=dollars if np.isfinite(dollars) else 0.0,
@@ -222,7 +224,7 @@ def _burn_in_activity(pulls: FloatArray, burn_in: int) -> Activity | None:
 
 def _log_rows(
     matrix: OutcomeMatrix,
-    features: FloatArray,
+    features: Features,
     rows: IntArray,
     arms: IntArray,
     tokens: FloatArray,
@@ -231,7 +233,7 @@ def _log_rows(
 ) -> LogRows:
     row, arm = rows[seen], arms[seen]
     return LogRows(
-        features=features[row],
+        features=features[row].astype(np.float64),
         arm=arm,
         decision_seq=np.arange(seen.start, seen.stop, dtype=np.int64),
         input_tokens=tokens[row],

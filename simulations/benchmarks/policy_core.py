@@ -16,17 +16,10 @@ from bandit_router.choice import draw, mix
 from bandit_router.effort import Prices
 from bandit_router.exploration import no_exploration
 from bandit_router.policies import Context, Evidence, PolicyOptions, build_policy
-from bandit_router.types import FloatArray
+from simulations.protocols.yardstick import bare_thompson, stream
 
 SIZES = [(64, 2), (64, 8), (64, 32), (384, 8)]
 WARM_ROWS = 400
-
-
-def stream(dimension: int, count: int) -> FloatArray:
-    """(count, d) coordinates with a bias."""
-    z = np.random.default_rng(0).normal(size=(count, dimension))
-    z[:, 0] = 1.0
-    return z
 
 
 @pytest.mark.parametrize(("dimension", "arms"), SIZES)
@@ -101,21 +94,4 @@ def test_decision_and_update_with_cost_and_latency(
 @pytest.mark.parametrize(("dimension", "arms"), SIZES)
 def test_bare_numpy_thompson(benchmark: Any, dimension: int, arms: int) -> None:
     """The yardstick: marginal draws and Sherman–Morrison in place, no propensities."""
-    rng = np.random.default_rng(1)
-    rows = stream(dimension, 512)
-    means = np.zeros((arms, dimension))
-    covariances = np.tile(np.eye(dimension), (arms, 1, 1))
-    held = {"i": 0}
-
-    def once() -> None:
-        i = held["i"]
-        held["i"] = i + 1
-        z = rows[i % 512]
-        spread = covariances @ z
-        draws = means @ z + np.sqrt(np.maximum(spread @ z, 0.0)) * rng.standard_normal(arms)
-        k = int(draws.argmax())
-        gain = spread[k] / (1.0 + spread[k] @ z)
-        means[k] += gain * (0.5 - means[k] @ z)
-        covariances[k] -= np.outer(gain, spread[k])
-
-    benchmark(once)
+    benchmark(bare_thompson(dimension, arms))

@@ -71,6 +71,28 @@ def test_a_state_comes_back_bit_for_bit(cold: bool) -> None:
         np.testing.assert_array_equal(np.tril(one.covariance), np.tril(other.covariance))
 
 
+def test_a_state_that_came_back_learns_on_to_the_bit() -> None:
+    state = learned()
+    # Rows that wait to be added to the gram matrices travel as they are.
+    assert any(arm.sums.recent for arm in state.policy.arms)
+    back = from_bytes(PROBLEM, POLICY, to_bytes(PROBLEM, POLICY, state))
+    rows = make_rows(PROBLEM, 150, seed=9)
+    on, over = folded(PROBLEM, POLICY, rows, state), folded(PROBLEM, POLICY, rows, back)
+    assert to_bytes(PROBLEM, POLICY, over) == to_bytes(PROBLEM, POLICY, on)
+
+
+def test_an_older_snapshot_without_waiting_rows_is_read() -> None:
+    state = refit(PROBLEM, POLICY, learned(), log_rows(PROBLEM, make_rows(PROBLEM, 60)))
+    current = to_bytes(PROBLEM, POLICY, state)
+
+    def without(arrays: dict[str, Any]) -> None:
+        for bank in ("policy", "amount", "latency"):
+            del arrays[f"{bank}.recent"], arrays[f"{bank}.recent_count"]
+
+    back = from_bytes(PROBLEM, POLICY, rewritten(without, current))
+    assert to_bytes(PROBLEM, POLICY, back) == current
+
+
 def test_a_state_that_came_back_decides_the_same() -> None:
     state = learned()
     back = from_bytes(PROBLEM, POLICY, PAYLOAD)
