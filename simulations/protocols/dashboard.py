@@ -20,6 +20,7 @@ from bandit_router.store.embedded import EmbeddedPostgres
 from bandit_router.store.engine import make_engine
 from bandit_router.store.rollups import Rollups
 from simulations.demo.service_process import running_service
+from simulations.demo.tally import shuffled
 from simulations.demo.workspace import Workspace, prepare, workspace
 from simulations.matrix import OutcomeMatrix
 from simulations.protocols.dashboard_log import MOST_PROMPTS, fill, prompts_of
@@ -112,7 +113,8 @@ def run_dashboard(
 
     Raises DataError where a door refuses, and DemoError where the service does not start.
     """
-    kept = matrix.rows(np.arange(min(len(matrix.prompts), 4 * MOST_PROMPTS)))
+    # A short log needs few prompts, and each takes its time to read.
+    kept = matrix.rows(shuffled(matrix, min(MOST_PROMPTS, decisions // 4), seed=0))
     with workspace(keep=False) as place:
         prepare(place, kept, BUDGET_USD)
         filled = _filled(place, kept, decisions, on_stage, on_step)

@@ -127,9 +127,10 @@ class Prompts:
 
 
 def prompts_of(matrix: OutcomeMatrix, features: FeaturesConfig) -> Prompts:
-    """At most ``MOST_PROMPTS`` prompts of a matrix, as the service would see them."""
+    """The prompts of a matrix of which all is known, as the service would see them; the first
+    ``MOST_PROMPTS`` at most."""
     index = np.flatnonzero(matrix.known.all(axis=1) & np.isfinite(matrix.cost_usd).all(axis=1))
-    kept = matrix.rows(np.random.default_rng(0).permutation(index)[:MOST_PROMPTS])
+    kept = matrix.rows(index[:MOST_PROMPTS])
     extractor = build_extractor(features)
     requests = [
         RoutingRequest(

@@ -20,7 +20,7 @@ sys.path.append(str(Path(__file__).parents[1] / "integration"))
 from dashboard_page import accessible, filled, opened, requests_shown
 from demo_process import demo, lines_until
 
-REQUESTS = 900
+REQUESTS = 600
 PANELS = (
     "advice",
     "alarms",
