@@ -57,7 +57,7 @@ bench: $(VENV)/.dev ## Print the speed of one decision and one update
 
 docs: $(VENV)/.dev ## Build the documentation site into site/
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
-	@echo "open site/index.html"
+	@echo "$(PY) -m http.server -b 127.0.0.1 -d site shows it at http://127.0.0.1:8000"
 
 lock: ## Pin the requirements anew (needs uv); LOCK_ARGS=--upgrade moves to the newest
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
