@@ -19,12 +19,18 @@ from service_process import Served, eventually, router_config, served
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bandit_router.alarms import Change
-from bandit_router.config import AlarmKind, AlertConfig, FeaturesConfig, PolicyConfig
+from bandit_router.config import (
+    AlarmKind,
+    AlertConfig,
+    FallbackConfig,
+    FeaturesConfig,
+    PolicyConfig,
+)
 from bandit_router.store.standing_alarms import StandingAlarms
 from service import alarms
 from service.alarms import AlarmBoard
 from service.alerts import Alerts
-from simulations.faults.misbehaving import Exchange, answer, misbehaving
+from simulations.faults.misbehaving import Exchange, answer, misbehaving, refuse
 
 FEATURES = {"features": FeaturesConfig(text="none", metadata=("task",))}
 SECRET = "of the webhook"
@@ -224,3 +230,32 @@ async def test_an_alarm_of_a_replica_that_died_ends_and_a_rival_tells_nothing_tw
     ended = [(alarm.subject, alarm.evidence) for turn in turns for alarm in turn.ended]
     assert ended == [("small", "HTTP 500")]
     assert not any(turn.raised for turn in turns)
+
+
+@pytest.mark.asyncio
+async def test_calls_that_fail_under_the_breakers_eyes_raise_the_alarm_of_failures(
+    store_url: str,
+) -> None:
+    # Every answer comes at the second attempt: no breaker opens, and callers see nothing of it.
+    flaky = [refuse(500), answer] * 30
+    async with misbehaving(*[answer] * 20, *flaky) as upstream:
+        fallback = FallbackConfig(backoff_s=0.01, num_retries=1)
+        models = (http_model("small", upstream.base_url), http_model("large", upstream.base_url))
+        config = router_config(store_url, *models, fallback=fallback, **FEATURES)
+        async with served(config) as service:
+            asked = 0
+
+            async def raised() -> bool:
+                nonlocal asked
+                asked += 1
+                assert (await service.ask(model="small")).json()["model"] == "small"
+                shown = (await service.client.get("/admin/alarms")).json()["alarms"]
+                return [(a["kind"], a["subject"]) for a in shown] == [("failure", "small")]
+
+            await eventually(raised)
+            # Twenty good ones, and tens of the others at most.
+            assert 20 < asked <= 50
+            (alarm,) = (await service.client.get("/admin/alarms")).json()["alarms"]
+            assert "the rate of failed calls is higher than it was" in alarm["evidence"]
+            scraped = (await service.client.get("/metrics")).text
+            assert 'alarms{kind="failure"} 1.0' in scraped

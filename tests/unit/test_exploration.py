@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bandit_router.activity import ActivityLog
 from bandit_router.choice import mix
 from bandit_router.config import ExplorationConfig
 from bandit_router.exploration import (
@@ -188,3 +189,20 @@ def test_looks_of_a_quiet_day_come_evenly() -> None:
             pulled.append(now_s)
     assert 10 <= len(pulled) <= 12
     assert np.diff(pulled).min() >= SECONDS_PER_DAY / 12
+
+
+def test_a_newcomer_to_a_busy_router_is_looked_at_once_and_then_ten_times_a_day() -> None:
+    # Fifty requests a second for four minutes, and the policy thinks nothing of the new arm.
+    rng = np.random.default_rng(1)
+    log = ActivityLog(2)
+    log.pulled(0.0, 0)
+    looks = 0
+    for step in range(12_000):
+        now_s = step / 50.0
+        activity = log.at(now_s)
+        found = explore(CONFIG, [1.0, 0.0], [0.0, 1e-2], activity=activity)
+        if found.look_arm == 1 and rng.random() < found.look_probability:
+            looks += 1
+            log.pulled(now_s, 1, 1e-2)
+    assert looks == 1
+    assert log.at(240.0).look_spend_usd == 1e-2
