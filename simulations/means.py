@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from bandit_router.types import FloatArray
 
@@ -28,5 +28,5 @@ def mean_of(values: FloatArray, effective_sample_size: float | None = None) -> M
     if values.size < 2 or size <= 1.0:
         return Mean(value, float("-inf"), float("inf"), values.size)
     error = float(values.std(ddof=1)) / values.size**0.5
-    half = float(student_t.ppf(0.975, size - 1.0)) * error
+    half = float(stdtrit(size - 1.0, 0.975)) * error
     return Mean(value, value - half, value + half, values.size)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from bandit_router.config import ExplorationConfig, FeaturesConfig
 from bandit_router.effort import Prices
@@ -85,7 +85,7 @@ class Summary:
         if count < 2:
             return None
         spread = float(np.std([seed.reward for seed in self.seeds], ddof=1)) / count**0.5
-        half = float(student_t.ppf(0.975, count - 1)) * spread
+        half = float(stdtrit(count - 1, 0.975)) * spread
         return self.reward - half, self.reward + half
 
     @property

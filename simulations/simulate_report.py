@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import polars as pl
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from bandit_router.types import FloatArray, IntArray
 from simulations.baselines import Baseline, fixed, oracle
@@ -327,7 +327,7 @@ def _regret(
 
 def _interval(values: Sequence[float]) -> tuple[float, float]:
     mean, spread = float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
-    half = float(student_t.ppf(0.975, len(values) - 1)) * spread
+    half = float(stdtrit(len(values) - 1, 0.975)) * spread
     return mean - half, mean + half
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from bandit_router.errors import DataError
 from simulations.baselines import static_mix
@@ -162,7 +162,7 @@ def sweep_frame(study: Study, results: Sequence[CellResult]) -> pl.DataFrame:
         half = float("nan")
         if rewards.size > 1:
             error = float(rewards.std(ddof=1)) / rewards.size**0.5
-            half = float(student_t.ppf(0.975, rewards.size - 1)) * error
+            half = float(stdtrit(rewards.size - 1, 0.975)) * error
         mean, cost = float(rewards.mean()), group["cost_usd"].mean()
         spent = float(cost) if isinstance(cost, float) else None
         rows.append(

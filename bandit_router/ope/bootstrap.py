@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm, poisson
-from scipy.stats import t as student_t
+from scipy.special import ndtr, pdtr, stdtrit
 
 from bandit_router.types import FloatArray
 
@@ -24,7 +23,7 @@ _LEAST_ERROR = 0.25
 
 def count_table() -> FloatArray:
     """(65536,) Poisson(1) counts, each as often as it is likely."""
-    cdf = poisson.cdf(np.arange(16), 1.0)
+    cdf = pdtr(np.arange(16.0), 1.0)
     return np.searchsorted(cdf, (np.arange(_POINTS) + 0.5) / _POINTS).astype(np.float64)
 
 
@@ -98,5 +97,5 @@ def percentile_interval(
 def _tail(level: float, effective_sample_size: float) -> float:
     """The share of replicates beyond either end."""
     freedom = max(effective_sample_size - 1.0, 1.0)
-    factor = float(student_t.ppf(0.5 * (1.0 + level), freedom)) * np.sqrt((freedom + 1.0) / freedom)
-    return float(norm.cdf(-factor))
+    factor = float(stdtrit(freedom, 0.5 * (1.0 + level))) * np.sqrt((freedom + 1.0) / freedom)
+    return float(ndtr(-factor))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 
 def clopper_pearson(
@@ -17,8 +17,8 @@ def clopper_pearson(
     """
     successes = min(max(weighted_sum / weight_bound, 0.0), float(rounds))
     tail = 0.5 * (1.0 - level)
-    low = float(beta.ppf(tail, successes, rounds - successes + 1.0)) if successes > 0.0 else 0.0
+    low = float(betaincinv(successes, rounds - successes + 1.0, tail)) if successes > 0.0 else 0.0
     high = 1.0
     if successes < rounds:
-        high = float(beta.ppf(1.0 - tail, successes + 1.0, rounds - successes))
+        high = float(betaincinv(successes + 1.0, rounds - successes, 1.0 - tail))
     return weight_bound * low, min(weight_bound * high, 1.0)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from bandit_router.ope.blocks import Source, source_of
 from bandit_router.ope.bootstrap import studentised_interval
@@ -281,7 +281,7 @@ class _Report:
                     value = float(total / n)
                     error = float(np.sqrt(max(square / n - value * value, 0.0) / n))
                     tail = 0.5 * (1.0 - self.options.level)
-                    half = float(student_t.ppf(1.0 - tail, size - 1.0)) * error
+                    half = float(stdtrit(size - 1.0, 1.0 - tail)) * error
                     interval = (value - half, value + half)
                 found.append(
                     SegmentEstimate(

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from bandit_router.types import BoolArray, FloatArray, IntArray
 from simulations.baselines import fixed, mix_of
@@ -198,7 +198,7 @@ def half_width(values: FloatArray) -> float | None:
     """Half of Student's t interval (95 %) for the mean; None for a single value."""
     if values.size < 2:
         return None
-    quantile = float(student_t.ppf(0.975, values.size - 1))
+    quantile = float(stdtrit(values.size - 1, 0.975))
     return quantile * float(values.std(ddof=1)) / float(np.sqrt(values.size))
 
 
