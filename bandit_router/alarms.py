@@ -25,17 +25,22 @@ ODDS = 1e4
 _STAKES = np.array([0.1, 0.3, 0.6, 0.9])
 # Predictions are allowed to be off by so much, beside their own uncertainty: quality, and log cost.
 TOLERANCE = (0.01, 0.05)
-# Log residuals of cost are cut at this many sds of the noise, so that bets stay bounded.
-_CUT_SDS = 3.0
+# Log residuals of cost are cut, per stake, at so many sds of the noise on the losing side, so that
+# no bet ruins; gains at so many, so that no single bill decides.
+_LOSS_CUT_SDS = np.array([3.0, 3.0, 3.0, 1.5])
+_GAIN_CUT_SDS = 15.0
+# Cutting losses raises the mean of residuals of mean zero by at most so many sds, whatever their
+# distribution (Scarf 1958); no bet is paid for that.
+_CUT_BIAS = (np.sqrt(1.0 + _LOSS_CUT_SDS**2) - _LOSS_CUT_SDS) / 2.0
 # After an alarm an arm's earlier rows count as at most so many.
 KEPT_ROWS = 3.0
 # While it is watched its memory is short: once its rows are more than twice so many, so many.
-WATCHED_ROWS = 10.0
+WATCHED_ROWS = 30.0
 # An arm is watched for so many requests; cuts kept per arm and kind.
 WATCHED_REQUESTS = 2_000
 MOST_CUTS = 16
 # Least share of requests that a watched arm gets, falling as so many over the alarm's age.
-WATCH_FLOOR = 0.03
+WATCH_FLOOR = 0.06
 WATCH_PULLS = 15.0
 
 
@@ -54,6 +59,10 @@ class Watch:
     capital, negative where outcomes fell. rows: (K, 3) how many rows the arm's count as now.
     latest: (K,) newest decision_seq among them, −1 for none. cuts: per kind, per arm, oldest
     first. failed: (K,) how many of the calls that count, ``rows[:, FAILURE]``, failed.
+
+    runs: (K, 3, 2, bets, 2) of each capital since its latest restart: the last decision_seq
+    before, and rows since. changed: (K, 3, 2) the same two numbers of the bet that raised the
+    latest alarm, −1 once that alarm's cut has been moved there.
     """
 
     capital: FloatArray
@@ -63,6 +72,13 @@ class Watch:
     latest: FloatArray
     cuts: tuple[tuple[tuple[Cut, ...], ...], ...]
     failed: FloatArray
+    runs: FloatArray
+    changed: FloatArray
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a fit anew would tell rows from before a change and after it apart."""
+        return bool((self.changed[..., 1] >= 0.0).any())
 
     def share(self, kind: int, arm: int, decision_seq: int) -> float:
         """By how much a row of that decision still counts after the alarms so far."""
@@ -96,56 +112,89 @@ def empty_watch(arm_count: int) -> Watch:
         latest=np.full(arm_count, -1.0),
         cuts=(((),) * arm_count,) * len(KINDS),
         failed=np.zeros(arm_count),
+        runs=np.zeros((arm_count, len(KINDS), 2, _STAKES.size, 2)),
+        changed=np.full((arm_count, len(KINDS), 2), -1.0),
     )
 
 
-def after_quality(
-    watch: Watch, arm: int, reward: float, mean: float, sd: float, paid: int
-) -> Watch:
+@dataclass(frozen=True, slots=True)
+class At:
+    """When a row comes: its decision_seq, and requests paid for by then."""
+
+    decision_seq: int
+    paid: int
+
+
+def after_quality(watch: Watch, arm: int, reward: float, mean: float, sd: float, at: At) -> Watch:
     """The watch after a reward in [0, 1] that was predicted as ``mean`` give or take ``sd``."""
     centre = min(max(mean, 0.0), 1.0)
-    bounds = (-centre, 1.0 - centre)
-    return settled(watch, arm, QUALITY, reward - centre, sd + TOLERANCE[QUALITY], bounds, paid)
+    gains = bounded_gains(reward, centre, sd + TOLERANCE[QUALITY])
+    return after_bets(watch, arm, QUALITY, gains, at)
+
+
+def bounded_gains(outcome: float, expected: float, margin: float) -> tuple[float, float]:
+    """What a gambler on a fall and one on a rise gain by an outcome in [0, 1], in units of the
+    most that they can lose. margin: by how much the expectation may be off."""
+    return (
+        (expected - outcome - margin) / (1.0 - expected + margin),
+        (outcome - expected - margin) / (expected + margin),
+    )
 
 
 def after_cost(
-    watch: Watch, arm: int, residual: float, sd: float, noise_sd: float, paid: int
+    watch: Watch, arm: int, residual: float, sd: float, noise_sd: float, at: At
 ) -> Watch:
-    """The watch after a log amount that was off its prediction by ``residual``."""
-    most = _CUT_SDS * noise_sd
-    cut = min(max(residual, -most), most)
-    return settled(watch, arm, COST, cut, sd + TOLERANCE[COST], (-most, most), paid)
+    """The watch after a log amount that was off its prediction by ``residual``.
+
+    The boldest gambler cuts his losses early, so that a few bills that are far off are enough.
+    """
+    margin = sd + TOLERANCE[COST] + _CUT_BIAS * noise_sd
+    loss = _LOSS_CUT_SDS * noise_sd
+
+    def gains(towards: float) -> FloatArray:
+        cut = np.clip(towards, -loss, _GAIN_CUT_SDS * noise_sd)
+        return np.asarray((cut - margin) / (loss + margin))
+
+    return after_bets(watch, arm, COST, (gains(-residual), gains(residual)), at)
 
 
-def settled(
+def after_bets(
     watch: Watch,
     arm: int,
     kind: int,
-    residual: float,
-    margin: float,
-    bounds: tuple[float, float],
-    paid: int,
+    gains: tuple[FloatArray | float, FloatArray | float],
+    at: At,
 ) -> Watch:
-    """The watch after the bets of one arm and kind on an outcome that was off by ``residual``.
-
-    margin: by how much its prediction may be off. bounds: least and largest residual there is.
-    """
-    capital = watch.capital.copy()
-    # A gambler on a fall gains −residual − margin, and loses at most the largest rise and margin.
-    for side, (gain, worst) in enumerate(
-        ((-residual, bounds[1] + margin), (residual, margin - bounds[0]))
-    ):
-        paying = 1.0 + _STAKES * ((gain - margin) / worst)
-        capital[arm, kind, side] = np.maximum(capital[arm, kind, side], 1.0) * paying
-    reached = capital[arm, kind].mean(axis=1)
+    """The watch after one arm and kind's bets are settled. gains: those of the gamblers on a
+    fall and on a rise, in units of the most that a whole stake can lose, alike for all stakes
+    or (stakes,)."""
+    capital, runs = watch.capital.copy(), watch.runs.copy()
+    own, run = capital[arm, kind], runs[arm, kind]
+    restarted = own <= 1.0
+    run[restarted] = at.decision_seq - 1, 0
+    run[..., 1] += 1.0
+    for side, gain in enumerate(gains):
+        own[side] = np.maximum(own[side], 1.0) * (1.0 + _STAKES * gain)
+    reached = own.mean(axis=1)
     if reached.max() < ODDS:
-        return replace(watch, capital=capital)
+        return replace(watch, capital=capital, runs=runs)
     side = int(reached.argmax())
-    raised_at, evidence = watch.raised_at.copy(), watch.evidence.copy()
-    raised_at[arm, kind] = paid
+    raised_at, evidence, changed = (
+        each.copy() for each in (watch.raised_at, watch.evidence, watch.changed)
+    )
+    raised_at[arm, kind] = at.paid
     evidence[arm, kind] = reached[side] if side else -reached[side]
-    capital[arm, kind] = 1.0
-    return replace(watch, capital=capital, raised_at=raised_at, evidence=evidence)
+    if kind != FAILURE:
+        changed[arm, kind] = run[side, int(own[side].argmax())]
+    own[:] = 1.0
+    return replace(
+        watch,
+        capital=capital,
+        raised_at=raised_at,
+        evidence=evidence,
+        runs=runs,
+        changed=changed,
+    )
 
 
 def forgetting(watch: Watch, arm: int, kind: int, paid: int) -> float:
@@ -192,6 +241,8 @@ def carried(watch: Watch, origin: IntArray) -> Watch:
             tuple(of_kind[k] if k >= 0 else () for k in origin.tolist()) for of_kind in watch.cuts
         ),
         failed=taken(watch.failed, fresh.failed),
+        runs=taken(watch.runs, fresh.runs),
+        changed=taken(watch.changed, fresh.changed),
     )
 
 
@@ -208,10 +259,38 @@ def with_cut(watch: Watch, kind: int, arm: int, cut: Cut) -> Watch:
     return replace(watch, rows=rows, cuts=(*watch.cuts[:kind], changed, *watch.cuts[kind + 1 :]))
 
 
+def dated(watch: Watch) -> Watch:
+    """The watch with the latest alarms' cuts moved back to where the change began: the start of
+    the run in which the winning gambler grew rich. For a fit anew, which sees every row; what
+    came before the change counts as so many rows as the run lacks of ``KEPT_ROWS``."""
+    cuts = [list(of_kind) for of_kind in watch.cuts]
+    rows = watch.rows.copy()
+    for arm, kind in np.argwhere(watch.changed[..., 1] >= 0.0).tolist():
+        began, run = watch.changed[arm, kind].tolist()
+        own = list(cuts[kind][arm])
+        place = next((i for i, cut in enumerate(own) if cut.decision_seq > began), None)
+        if place is None:
+            continue
+        before = max(KEPT_ROWS / own[place].share - run, 0.0)
+        kept = min(max(KEPT_ROWS - run, 0.0), before)
+        own[place] = Cut(int(began), kept / max(before, KEPT_ROWS))
+        cuts[kind][arm] = tuple(own)
+        rows[arm, kind] += kept + run - KEPT_ROWS
+    return replace(
+        watch,
+        cuts=tuple(map(tuple, cuts)),
+        rows=np.maximum(rows, 0.0),
+        changed=np.full_like(watch.changed, -1.0),
+    )
+
+
 def watch_floor(watch: Watch, paid: int) -> FloatArray:
-    """(K,) least share of requests for arms whose quality or cost changed not long ago."""
-    raised_at = watch.raised_at[:, :FAILURE]
-    age = np.where(raised_at >= 0.0, paid - raised_at, np.inf).min(axis=1)
+    """(K,) least share of requests for arms whose quality changed not long ago.
+
+    One whose cost rose would eat the budget by it; ordinary looks find out when it falls again.
+    """
+    raised_at = watch.raised_at[:, QUALITY]
+    age = np.where(raised_at >= 0.0, paid - raised_at, np.inf)
     floor = np.minimum(WATCH_FLOOR, WATCH_PULLS / np.maximum(age, 1.0))
     return np.where(age <= WATCHED_REQUESTS, floor, 0.0)
 

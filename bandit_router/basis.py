@@ -22,7 +22,8 @@ from bandit_router.likeness import (
 from bandit_router.protocols import FeatureBlock
 from bandit_router.types import FloatArray
 
-# A block wider than this is compressed by its principal components; a narrower one is not.
+# A block in which more columns than this vary is compressed by its principal components; others
+# are not.
 WIDE_BLOCK = 64
 MOST_COMPONENTS = 32
 MOST_LIKENESSES = 32
@@ -117,7 +118,7 @@ def fit_basis(features: FloatArray, names: Sequence[str], blocks: Sequence[Featu
     sizes: list[int] = []
     for block in blocks:
         inside = [i for i in range(block.start, block.stop) if variance[i] > _LEAST_VARIANCE]
-        if block.stop - block.start > WIDE_BLOCK:
+        if len(inside) > WIDE_BLOCK:
             size = min(MOST_COMPONENTS, count // ROWS_PER_COMPONENT, len(inside))
             wide = np.zeros((len(names), size))
             wide[inside] = principal_directions(features[:, inside] - shift[inside], size)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bandit_router.alarms import FAILURE, KEPT_ROWS, Watch, settled
+from bandit_router.alarms import FAILURE, KEPT_ROWS, At, Watch, after_bets, bounded_gains
 from bandit_router.types import FloatArray, Observation
 
 # Before any call: one of fifty is expected to fail, as if ten had been seen.
@@ -28,24 +28,20 @@ def rates(watch: Watch) -> FloatArray:
     return np.asarray((watch.failed + PRIOR_CALLS * PRIOR_RATE) / calls)
 
 
-def after_row(watch: Watch, arm: int, row: Observation, paid: int) -> Watch:
+def after_row(watch: Watch, arm: int, row: Observation, at: At) -> Watch:
     """The watch after one row of the log; most are about no call and change nothing."""
     if row.failed is None or not (row.failed or row.answered):
         return watch
-    return after_call(watch, arm, row.failed, paid)
+    return after_call(watch, arm, row.failed, at)
 
 
-def after_call(watch: Watch, arm: int, failed: bool, paid: int) -> Watch:
-    """The watch after one call of an arm; an alarm makes the calls before it count little.
-
-    paid: requests paid for so far.
-    """
+def after_call(watch: Watch, arm: int, failed: bool, at: At) -> Watch:
+    """The watch after one call of an arm; an alarm makes the calls before it count little."""
     rate = float(rates(watch)[arm])
     sd = float(np.sqrt(rate * (1.0 - rate) / (watch.rows[arm, FAILURE] + PRIOR_CALLS)))
     before = watch
-    watch = settled(
-        before, arm, FAILURE, float(failed) - rate, sd + TOLERANCE, (-rate, 1.0 - rate), paid
-    )
+    gains = bounded_gains(float(failed), rate, sd + TOLERANCE)
+    watch = after_bets(before, arm, FAILURE, gains, at)
     rows, failures = watch.rows.copy(), watch.failed.copy()
     rows[arm, FAILURE] += 1.0
     failures[arm] += float(failed)

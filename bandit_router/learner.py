@@ -219,7 +219,7 @@ class Learner:
             return False
         grown = rewards >= self._rewards_at_refit * REFIT_GROWTH
         old = self._clock.monotonic_s() - self._refit_at_s >= self._config.refit_interval_s
-        return grown or old
+        return grown or old or self._state.watch.unsettled
 
     async def _fold(self, observations: Sequence[Observation]) -> None:
         for start in range(0, len(observations), ROWS_PER_TURN):

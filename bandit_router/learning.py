@@ -239,6 +239,7 @@ def refit(
     counts unless they are empty; posteriors are those of ``rows`` alone.
     """
     clock = max(state.clock, int(rows.decision_seq.max()))
+    state = replace(state, watch=alarms.dated(state.watch))
     features = rows.features
     if problem.prior is not None:
         features = np.concatenate([problem.prior.features, features])

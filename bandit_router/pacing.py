@@ -90,6 +90,12 @@ def after_waste(pacer: PacerState, cost_usd: float | None, budget_usd: float | N
     return replace(pacer, account_usd=pacer.account_usd - cost_usd)
 
 
+def without_surplus(pacer: PacerState) -> PacerState:
+    """The pacer after a cost has changed: what was left over under other prices is not owed to
+    later requests. Debts stay."""
+    return replace(pacer, account_usd=min(pacer.account_usd, 0.0))
+
+
 def due(pacer: PacerState) -> bool:
     """Whether λ is to be solved anew after the latest payment."""
     return pacer.paid <= SOLVE_ALWAYS_UNTIL or pacer.paid % SOLVE_EVERY == 0

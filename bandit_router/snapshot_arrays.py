@@ -150,6 +150,8 @@ def watch_arrays(watch: Watch) -> dict[str, FloatArray]:
         "watch.rows": watch.rows,
         "watch.latest": watch.latest,
         "watch.failed": watch.failed,
+        "watch.runs": watch.runs,
+        "watch.changed": watch.changed,
         "watch.cuts": np.array(cuts, dtype=np.float64).reshape(len(cuts), 4),
     }
 
@@ -161,9 +163,11 @@ def watch_from_arrays(arrays: Mapping[str, FloatArray]) -> Watch:
     fresh = empty_watch(arms)
 
     def known(name: str, new: FloatArray) -> FloatArray:
-        # Snapshots of before the third kind of alarm have none of it yet.
-        old = arrays[f"watch.{name}"]
-        new[:, : old.shape[1]] = old
+        # Snapshots of before the third kind of alarm, or of before changes were dated, have
+        # none of it yet.
+        old = arrays.get(f"watch.{name}")
+        if old is not None:
+            new[:, : old.shape[1]] = old
         return new
 
     for kind, arm, decision_seq, share in arrays["watch.cuts"].tolist():
@@ -174,6 +178,8 @@ def watch_from_arrays(arrays: Mapping[str, FloatArray]) -> Watch:
         evidence=known("evidence", fresh.evidence),
         rows=known("rows", fresh.rows),
         latest=arrays["watch.latest"],
+        runs=known("runs", fresh.runs),
+        changed=known("changed", fresh.changed),
         cuts=tuple(tuple(tuple(of_arm) for of_arm in of_kind) for of_kind in cuts),
         failed=arrays.get("watch.failed", fresh.failed),
     )

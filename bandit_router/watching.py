@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bandit_router import alarms, effort, failure_rate
-from bandit_router.alarms import COST, QUALITY, Cut
+from bandit_router import alarms, effort, failure_rate, pacing
+from bandit_router.alarms import COST, QUALITY, At, Cut
 from bandit_router.learned_state import LearnedState, Problem
 from bandit_router.policies.base import Policy
 from bandit_router.types import FloatArray, Observation
@@ -25,14 +25,15 @@ def watched(
     """The state after the bets on a row are settled; an alarm makes the arm's earlier rows
     count little, and while the arm is watched its memory stays short."""
     paid, watch = state.pacer.paid, state.watch
+    at = At(row.decision_seq, paid)
     if row.reward is not None and row.previous_reward is None:
         mean, sd = policy.belief_of(state.policy, z, arm)
-        watch = alarms.after_quality(watch, arm, row.reward, mean, sd, paid)
+        watch = alarms.after_quality(watch, arm, row.reward, mean, sd, at)
     amount = effort.amount_of(problem.prices, arm, row)
     if amount is not None:
         off, sd, noise_sd = effort.surprise(state.effort, arm, z, amount)
-        watch = alarms.after_cost(watch, arm, off, sd, noise_sd, paid)
-    watch = failure_rate.after_row(watch, arm, row, paid)
+        watch = alarms.after_cost(watch, arm, off, sd, noise_sd, at)
+    watch = failure_rate.after_row(watch, arm, row, at)
     shares = [(kind, alarms.forgetting(watch, arm, kind, paid)) for kind in (QUALITY, COST)]
     if any(share < 1.0 for _, share in shares):
         state = replace(state, watch=watch)
@@ -41,6 +42,8 @@ def watched(
                 cut = Cut(int(watch.latest[arm]), share)
                 state = _cut(problem, policy, state, kind, arm, cut)
         watch = state.watch
+    if watch.age(arm, COST, paid) == 0.0:
+        state = replace(state, pacer=pacing.without_surplus(state.pacer))
     return replace(state, watch=alarms.counted(watch, row, arm))
 
 

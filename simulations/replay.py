@@ -193,8 +193,9 @@ def replay(
             ),
             z,
         )
-        if step + 1 >= next_refit:
-            next_refit = int(next_refit * REFIT_GROWTH) + 1
+        grown = step + 1 >= next_refit
+        if grown or state.watch.unsettled:
+            next_refit = int(next_refit * REFIT_GROWTH) + 1 if grown else next_refit
             seen = slice(max(step + 1 - REFIT_ROWS, 0), step + 1)
             lined = _log_rows(matrix, features, rows, arms, tokens, told, seen)
             if posting is not None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bandit_router import alarms
-from bandit_router.alarms import Cut, changes, empty_watch, watch_floor, with_cut
+from bandit_router.alarms import At, Cut, changes, empty_watch, watch_floor, with_cut
 from bandit_router.learning import LearnedState, fold
 from tests.core_samples import folded, make_policy, make_problem, make_row
 
@@ -19,7 +19,7 @@ PROBLEM = make_problem(("old", "other"), budget_usd=1e-3)
 def pulls_to_alarm(rewards: np.ndarray, mean: float) -> int | None:
     watch = empty_watch(1)
     for pull, reward in enumerate(rewards):
-        watch = alarms.after_quality(watch, 0, float(reward), mean, 0.0, pull)
+        watch = alarms.after_quality(watch, 0, float(reward), mean, 0.0, At(pull, pull))
         if watch.raised_at[0, 0] >= 0.0:
             return pull + 1
     return None
@@ -58,13 +58,13 @@ def test_binary_rewards_are_bet_on_too() -> None:
 def test_a_price_that_rose_tenfold_is_noticed_at_once() -> None:
     watch = empty_watch(1)
     for pull in range(40):
-        watch = alarms.after_cost(watch, 0, 2.3, 0.05, 0.5, pull)
+        watch = alarms.after_cost(watch, 0, 2.3, 0.05, 0.5, At(pull, pull))
         if watch.raised_at[0, 1] >= 0.0:
             break
     (change,) = changes(watch, pull)
     assert (change.kind, change.risen, change.requests) == ("cost", True, 0)
     assert change.odds >= alarms.ODDS
-    assert pull <= 25
+    assert pull < 10
 
 
 def lived(count: int, reward_after: float) -> LearnedState:
@@ -131,3 +131,37 @@ def test_cuts_multiply_and_the_oldest_become_one() -> None:
     assert watch.share(0, 1, 10_000) == watch.share(0, 0, 0) == watch.share(1, 1, 0) == 1.0
     rows = np.array([0, 10_000])
     assert watch.shares(0, np.array([1, 1]), rows).tolist() == [watch.share(0, 1, 0), 1.0]
+
+
+def test_a_fit_after_an_alarm_tells_rows_from_before_the_change_and_after_it_apart() -> None:
+    watch = empty_watch(1)
+    rng = np.random.default_rng(4)
+    for seq in range(500):
+        reward = 0.9 if seq < 300 else 0.7
+        reward += float(rng.normal(0.0, 0.05))
+        watch = alarms.after_quality(watch, 0, min(reward, 1.0), 0.9, 0.0, At(seq, seq))
+        if watch.unsettled:
+            break
+        watch = replace(watch, rows=watch.rows + np.array([1.0, 0.0, 0.0]))
+    before = with_cut(watch, alarms.QUALITY, 0, Cut(seq - 1, alarms.KEPT_ROWS / seq))
+    after = alarms.dated(before)
+    (cut,) = after.cuts[alarms.QUALITY][0]
+    assert 295 <= cut.decision_seq <= 305
+    assert after.share(alarms.QUALITY, 0, 200) == 0.0
+    assert after.share(alarms.QUALITY, 0, seq) == 1.0
+    assert after.rows[0, alarms.QUALITY] == pytest.approx(seq - 1 - cut.decision_seq, abs=2.0)
+    assert not after.unsettled
+    assert alarms.dated(after).cuts == after.cuts
+
+
+def test_right_costs_with_heavy_tails_raise_no_alarm() -> None:
+    rng = np.random.default_rng(5)
+    for draws in (
+        rng.standard_t(3, (10, 4_000)) / np.sqrt(3.0),
+        rng.exponential(1.0, (10, 4_000)) - 1.0,
+    ):
+        for stream in draws:
+            watch = empty_watch(1)
+            for pull, off in enumerate(0.5 * stream):
+                watch = alarms.after_cost(watch, 0, float(off), 0.02, 0.5, At(pull, pull))
+            assert changes(watch, stream.size) == ()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bandit_router import alarms, failure_rate
-from bandit_router.alarms import FAILURE, Watch, changes, empty_watch, watch_floor
+from bandit_router.alarms import FAILURE, At, Watch, changes, empty_watch, watch_floor
 from bandit_router.learning import fold, init_state
 from tests.core_samples import folded, make_policy, make_problem, make_row, make_rows
 
@@ -19,7 +19,7 @@ def alarms_of(failed: np.ndarray, watch: Watch | None = None) -> list[int]:
     raised = []
     for call, one in enumerate(failed):
         before = watch.raised_at
-        watch = failure_rate.after_call(watch, 0, bool(one), call)
+        watch = failure_rate.after_call(watch, 0, bool(one), At(call, call))
         if watch.raised_at is not before and watch.evidence[0, FAILURE] > 0.0:
             raised.append(call)
     return raised
@@ -28,7 +28,7 @@ def alarms_of(failed: np.ndarray, watch: Watch | None = None) -> list[int]:
 def warm(calls: int, rate: float = 0.0) -> Watch:
     watch = empty_watch(1)
     for call in range(calls):
-        watch = failure_rate.after_call(watch, 0, (call + 1) * rate % 1.0 < rate, call)
+        watch = failure_rate.after_call(watch, 0, (call + 1) * rate % 1.0 < rate, At(call, call))
     return watch
 
 
@@ -57,12 +57,12 @@ def test_a_model_that_fails_every_fifth_time_is_noticed_within_tens_of_calls() -
 def test_the_alarm_ends_when_calls_succeed_again() -> None:
     watch = warm(300)
     for call in range(300, 330):
-        watch = failure_rate.after_call(watch, 0, True, call)
+        watch = failure_rate.after_call(watch, 0, True, At(call, call))
     (change,) = changes(watch, 330)
     assert (change.kind, change.risen) == ("failure", True)
     assert failure_rate.rates(watch)[0] > 0.5
     for call in range(330, 400):
-        watch = failure_rate.after_call(watch, 0, False, call)
+        watch = failure_rate.after_call(watch, 0, False, At(call, call))
     assert changes(watch, 400) == ()
 
 

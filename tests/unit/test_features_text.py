@@ -9,7 +9,7 @@ import pytest
 from bandit_router.errors import ConfigError
 from bandit_router.features import minilm
 from bandit_router.features.hashed import HashedNgrams
-from bandit_router.features.metadata import MetadataLabels
+from bandit_router.features.metadata import BUCKETS, MetadataLabels
 from bandit_router.features.minilm import MinilmEmbedding
 from bandit_router.features.ngrams import ngram_hashes
 from bandit_router.features.projection import sign_matrix
@@ -122,9 +122,9 @@ def test_signs_are_balanced_uncorrelated_and_stable() -> None:
 def test_one_label_is_one_signed_entry_of_its_block() -> None:
     extractor = MetadataLabels(("task", "user_tier"))
     features = extractor.extract(RoutingRequest(messages=(), metadata={"user_tier": "gold"}))
-    assert not features[:32].any()
-    assert np.abs(features[32:]).sum() == 1.0
-    assert extractor.names[32] == "metadata.user_tier[0]"
+    assert not features[:BUCKETS].any()
+    assert np.abs(features[BUCKETS:]).sum() == 1.0
+    assert extractor.names[BUCKETS] == "metadata.user_tier[0]"
 
 
 def test_unconfigured_labels_are_ignored() -> None:
