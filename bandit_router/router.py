@@ -251,6 +251,7 @@ class Router:
             prompt=list(request.messages) if self._keep_prompts else None,
             influences=self._influences(request, policy),
             trial=trial,
+            operation=request.operation,
         )
 
     def _trial(

@@ -256,6 +256,7 @@ class Decision:
     prompt: Any | None = None
     influences: Mapping[str, str] = field(default_factory=dict)
     trial: Trial | None = None
+    operation: Operation = Operation.CHAT
 
 
 @dataclass(frozen=True, slots=True)

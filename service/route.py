@@ -53,6 +53,7 @@ def shown_decision(decision: Decision) -> dict[str, Any]:
     return {
         "decision_id": str(decision.id),
         "created_at": decision.created_at,
+        "operation": decision.operation.value,
         "mode": decision.mode.value,
         "model": decision.chosen,
         "fallbacks": decision.fallbacks,

@@ -19,6 +19,7 @@ from bandit_router.types import (
     FloatArray,
     MaskReason,
     Mode,
+    Operation,
     Outcome,
     Prediction,
     Trial,
@@ -90,6 +91,7 @@ def decision_row(decision: Decision) -> dict[str, Any]:
         "prompt": storable(decision.prompt),
         "influences": storable(decision.influences),
         "trial": None if decision.trial is None else _trial_row(decision.trial),
+        "operation": decision.operation.value,
     }
 
 
@@ -130,6 +132,7 @@ def decision_from_row(row: Row) -> Decision:
         prompt=row["prompt"],
         influences=row["influences"],
         trial=None if row["trial"] is None else trial_from_row(row["trial"], row["pmf"]),
+        operation=Operation(row["operation"]),
     )
 
 

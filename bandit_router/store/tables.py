@@ -94,6 +94,7 @@ decisions = Table(
     Column("xid", BigInteger, nullable=False, server_default=XID),
     Column("influences", JSONB, nullable=False, server_default=text("'{}'")),
     Column("trial", JSONB(none_as_null=True)),
+    Column("operation", Text, nullable=False, server_default=text("'chat'")),
     PrimaryKeyConstraint("id"),
     Index(None, "created_at"),
     Index(None, "xid"),
@@ -102,6 +103,11 @@ decisions = Table(
         "tenant",
         "session_id",
         postgresql_where=text("session_id IS NOT NULL"),
+    ),
+    Index(
+        "ix_decisions_cascade",
+        "created_at",
+        postgresql_where=text("influences ? 'cascade'"),
     ),
     # UUIDv7: ids rise with time, so a range of ids is a range of days.
     postgresql_partition_by="RANGE (id)",

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from bandit_router.advice import Advice, advise
 from bandit_router.advice_on_changes import on_changes, on_trial
 from bandit_router.leanings import leanings
+from bandit_router.store.cascade_reads import cascade_sums
 from bandit_router.store.rollup_reads import Histograms, ModeSums, Span
 from bandit_router.store.rollup_sql import BINS_PER_OCTAVE, LEAST_SECONDS, REWARD_BINS
 from bandit_router.traffic import (
@@ -185,6 +186,24 @@ def stats_routes(runtime: Runtime) -> APIRouter:
             kept = [one for one in told if not (more and one.kind == "all_well")]
             told = tuple(sorted((*more, *kept), key=lambda one: one.severity != "warning"))
         return json_response({"window": window.value, "advice": told})
+
+    @tenant_routes.get("/stats/cascades")
+    async def cascades(
+        request: Request, window: Asked = Window.DAY, tenant: Tenant = None
+    ) -> Response:
+        """Per cascade: requests, and how many went on to a stronger model."""
+        span = span_of(request, window, tenant)
+        found = await cascade_sums(runtime.engine, span.since, span.tenant)
+        shown = [
+            {
+                "cascade": sums.cascade,
+                "requests": sums.requests,
+                "escalations": sums.escalations,
+                "escalation_rate": sums.escalation_rate,
+            }
+            for sums in found
+        ]
+        return json_response({"window": window.value, "since": span.since, "cascades": shown})
 
     @operator_routes.get("/stats/policy")
     async def learned_policy() -> Response:

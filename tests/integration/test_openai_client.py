@@ -154,6 +154,7 @@ async def test_every_operation_is_logged_with_its_decision_attempt_and_outcome(
                 assert got.status_code == 200, got.text
                 found = await service.ended(got.headers["x-router-decision-id"])
                 answered_by = "embedder" if operation == "embeddings" else "small"
+                assert found["decision"]["operation"] == operation
                 assert found["outcome"]["answered_by"] == answered_by
                 assert found["outcome"]["status"] == "ok"
                 assert found["outcome"]["input_tokens"] in (4, 9, 11)

@@ -198,6 +198,14 @@ async def test_the_second_answer_is_checked_too_for_the_learner(store_url: str) 
         for stream in (False, True):
             answer = await service.ask(**CAREFUL, response_format=SCHEMA, stream=stream)
             assert await verdict_on(service, answer.headers["x-router-decision-id"]) == [1.0]
+        await service.ask()
+        (sums,) = (await service.client.get("/admin/stats/cascades")).json()["cascades"]
+        assert sums == {
+            "cascade": "careful",
+            "requests": 2,
+            "escalations": 2,
+            "escalation_rate": 1.0,
+        }
         metrics = (await service.client.get("/metrics")).text
         told = 'bandit_router_cascades_total{cascade="careful",result="escalated"} 2.0'
         assert told in metrics
