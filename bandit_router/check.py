@@ -82,6 +82,12 @@ def check_config(path: Path, environ: Mapping[str, str]) -> CheckReport:
     if config.policy.name not in POLICIES:
         known = ", ".join(sorted(POLICIES))
         problems = (f"{path}: policy.name: no policy '{config.policy.name}'; known: {known}",)
+    problems += tuple(
+        f"{path}: challenger '{challenger.name}': no policy '{kind}'; known: "
+        f"{', '.join(sorted(POLICIES))}"
+        for challenger in config.challengers
+        if (kind := challenger.policy.get("name", config.policy.name)) not in POLICIES
+    )
     try:
         load_functions(config)
     except ConfigError as error:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from bandit_router import __version__
+from bandit_router.cli_challengers import challengers
 from bandit_router.cli_inputs import ConfigOption, UrlOption, config_path, database
 from bandit_router.cli_keys import keys
 from bandit_router.cli_remote import remote
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(keys)
 app.add_typer(remote)
+app.add_typer(challengers)
 app.add_typer(benchmark)
 for commands in (data_files, decisions, studies):
     app.add_typer(commands)

@@ -48,11 +48,11 @@ def show_policy(
 ) -> None:
     """What a policy believes of every model."""
     if name is None:
-        listed = _call(url, "GET", "/admin/policies")["policies"]
+        listed = call_router(url, "GET", "/admin/policies")["policies"]
         name = next(policy["name"] for policy in listed if policy["serving"])
-    found = _call(url, "GET", f"/admin/policies/{name}")
+    found = call_router(url, "GET", f"/admin/policies/{name}")
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     budget = found["budget"]
     held = budget["usd_per_request"]
@@ -61,7 +61,7 @@ def show_policy(
         + (f"budget ${held:.4g} a request, " if held is not None else "no budget, ")
         + f"a dollar is worth {budget['price_of_dollar']:.4g} of quality"
     )
-    _table(
+    print_table(
         ("model", "quality", "95 % interval", "rewards", "share", "cost $", "latency s"),
         (
             (
@@ -78,7 +78,7 @@ def show_policy(
     )
     for m in found["models"] if coefficients else ():
         largest = sorted(m["coefficients"], key=lambda c: -abs(c["mean"]))[:coefficients]
-        _table(
+        print_table(
             (m["model"], "weight", "95 % interval"),
             (
                 (c["feature"], f"{c['mean']:+.4f}", f"{c['low']:+.4f} to {c['high']:+.4f}")
@@ -103,14 +103,14 @@ def tail(
     query = {key: value for key, value in asked.items() if value is not None}
     seen: set[str] = set()
     while True:
-        page = _call(url, "GET", "/admin/decisions", query)["decisions"]
+        page = call_router(url, "GET", "/admin/decisions", query)["decisions"]
         fresh = [line for line in reversed(page) if line["decision_id"] not in seen]
         seen = {line["decision_id"] for line in page}
         if as_json:
             for line in fresh:
                 typer.echo(json.dumps(line))
         elif fresh or not follow:
-            _table(
+            print_table(
                 ("time", "decision", "model", "p", "status", "cost $", "reward", "tenant"),
                 (_decision_row(line) for line in fresh),
             )
@@ -126,13 +126,13 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Why this model was chosen for a request."""
-    found = _call(url, "GET", f"/admin/decisions/{decision_id}")
+    found = call_router(url, "GET", f"/admin/decisions/{decision_id}")
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     why = found["why"]
     typer.echo(why["sentence"] + ".")
-    _table(
+    print_table(
         ("model", "p", "quality", "cost $", "latency s", "utility", "what moved it"),
         (
             (
@@ -168,11 +168,11 @@ def explain(
 @models.command("list")
 def list_models(url: RouterOption = HERE, as_json: JsonOption = False) -> None:
     """Every model and how it fares."""
-    found = _call(url, "GET", "/admin/models")
+    found = call_router(url, "GET", "/admin/models")
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
-    _table(
+    print_table(
         ("model", "state", "breaker", "reliability", "$ / M in", "$ / M out", "context"),
         (
             (
@@ -216,25 +216,31 @@ def add_model(
         "successor_of": successor_of,
     }
     sent = {key: value for key, value in body.items() if value is not None}
-    _done(_call(url, "POST", "/admin/models", body=sent), as_json, f"'{name}' is added")
+    tell_done(call_router(url, "POST", "/admin/models", body=sent), as_json, f"'{name}' is added")
 
 
 @models.command("pause")
 def pause_model(name: str, url: RouterOption = HERE, as_json: JsonOption = False) -> None:
     """Choose a model no more; callers may still name it."""
-    _done(_call(url, "POST", f"/admin/models/{name}/pause"), as_json, f"'{name}' is paused")
+    tell_done(
+        call_router(url, "POST", f"/admin/models/{name}/pause"), as_json, f"'{name}' is paused"
+    )
 
 
 @models.command("resume")
 def resume_model(name: str, url: RouterOption = HERE, as_json: JsonOption = False) -> None:
     """Let a paused model be chosen again."""
-    _done(_call(url, "POST", f"/admin/models/{name}/resume"), as_json, f"'{name}' is active")
+    tell_done(
+        call_router(url, "POST", f"/admin/models/{name}/resume"), as_json, f"'{name}' is active"
+    )
 
 
 @models.command("retire")
 def retire_model(name: str, url: RouterOption = HERE, as_json: JsonOption = False) -> None:
     """Take a model out; requests under way finish on it."""
-    _done(_call(url, "POST", f"/admin/models/{name}/retire"), as_json, f"'{name}' is retired")
+    tell_done(
+        call_router(url, "POST", f"/admin/models/{name}/retire"), as_json, f"'{name}' is retired"
+    )
 
 
 @snapshots.command("list")
@@ -244,17 +250,17 @@ def list_snapshots(
     as_json: JsonOption = False,
 ) -> None:
     """Stored beliefs, newest first."""
-    found = _call(url, "GET", "/admin/snapshots", {"limit": limit})
+    found = call_router(url, "GET", "/admin/snapshots", {"limit": limit})
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
-    _table(
+    print_table(
         ("policy", "version", "made", "reason", "kB"),
         (
             (
                 s["policy"],
                 f"{s['version']}",
-                _moment(s["created_at"]),
+                moment(s["created_at"]),
                 s["reason"],
                 f"{s['payload_bytes'] / 1000:.0f}",
             )
@@ -268,16 +274,16 @@ def diff_snapshots(
     before: int, after: int, url: RouterOption = HERE, as_json: JsonOption = False
 ) -> None:
     """What changed in the beliefs from one version to another."""
-    found = _call(url, "GET", "/admin/snapshots/diff", {"before": before, "after": after})
+    found = call_router(url, "GET", "/admin/snapshots/diff", {"before": before, "after": after})
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
 
     def changed(change: dict[str, Any], digits: int = 3) -> str:
         return f"{change['before']:.{digits}g} → {change['after']:.{digits}g}"
 
     typer.echo(f"rewards {changed(found['rewards'], 6)}, λ {changed(found['price_of_dollar'])}")
-    _table(
+    print_table(
         ("model", "quality", "sd", "rewards", "cost $", "what moved most"),
         (
             (
@@ -307,8 +313,8 @@ def roll_back(
 ) -> None:
     """Believe again what an earlier version believed."""
     body = {"version": version, "reason": reason, "keep_evidence": keep_evidence}
-    found = _call(url, "POST", "/admin/snapshots/rollback", body=body)
-    _done(
+    found = call_router(url, "POST", "/admin/snapshots/rollback", body=body)
+    tell_done(
         found,
         as_json,
         f"snapshot {version} serves again, as {found['version']}; {found['excluded_decisions']} "
@@ -320,11 +326,11 @@ def roll_back(
 @remote.command()
 def reload(url: RouterOption = HERE, as_json: JsonOption = False) -> None:
     """Have the running router read its file again."""
-    found = _call(url, "POST", "/admin/reload")
-    _done(found, as_json, f"changed: {', '.join(found['changed']) or 'nothing'}")
+    found = call_router(url, "POST", "/admin/reload")
+    tell_done(found, as_json, f"changed: {', '.join(found['changed']) or 'nothing'}")
 
 
-def _call(
+def call_router(
     url: str, method: str, path: str, query: dict[str, Any] | None = None, body: Any = None
 ) -> Any:
     """The answer of one door. Raises RemoteError with what the router said."""
@@ -363,7 +369,7 @@ def _call(
     return found
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -380,7 +386,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def _decision_row(line: dict[str, Any]) -> tuple[str, ...]:
     cost_usd = line["cost_usd"]
     return (
-        _moment(line["created_at"]),
+        moment(line["created_at"]),
         line["decision_id"],
         line["answered_by"] or line["model"],
         f"{line['propensity']:.2f}",
@@ -395,16 +401,16 @@ def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.3f}"
 
 
-def _moment(text: str) -> str:
+def moment(text: str) -> str:
     return text[:19].replace("T", " ")
 
 
-def _done(found: Any, as_json: bool, sentence: str) -> None:
+def tell_done(found: Any, as_json: bool, sentence: str) -> None:
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         typer.echo(sentence)
 
 
-def _print_json(found: Any) -> None:
+def print_json(found: Any) -> None:
     typer.echo(json.dumps(found, indent=2))

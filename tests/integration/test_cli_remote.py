@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from service_process import ASK, router_config, served
 
 from bandit_router.cli import run
 from bandit_router.config import FeaturesConfig, ServerConfig
+from bandit_router.config_challengers import ChallengerConfig
 from bandit_router.store.api_keys import Scope
 from simulations.faults.misbehaving import answer, misbehaving
 
@@ -146,3 +148,36 @@ async def test_with_keys_the_operators_doors_still_ask_where_a_page_comes_from(
             named = {**elsewhere, "host": "router.example.com"}
             asked = await service.client.post("/v1/chat/completions", headers=named, json=ASK)
             assert asked.status_code == 200
+
+
+@pytest.mark.asyncio
+async def test_a_challenger_is_walked_through_its_trial_from_the_command_line(
+    store_url: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    async with misbehaving(answer) as upstream:
+        models = (http_model("small", upstream.base_url), http_model("large", upstream.base_url))
+        declared = ChallengerConfig(name="large-only", policy={"name": "fixed", "model": "large"})
+        config = router_config(store_url, *models, challengers=(declared,), **FEATURES)
+        async with served(config) as service:
+            shell = Shell(service.url, capsys)
+            shown = await shell("challengers", "list")
+            assert "serving: thompson" in shown
+            assert "on trial: nobody; declared: large-only" in shown
+            assert "is in shadow, as fixed~large-only-" in await shell(
+                "challengers", "start", "large-only"
+            )
+            assert "one at a time" in await shell("challengers", "start", "large-only", code=2)
+            assert "chooses for 10 %" in await shell("challengers", "canary", "--reason", "try it")
+            shown = await shell("challengers", "list")
+            assert "on trial: large-only, in canary, 10 % of requests" in shown
+            assert "try it" in shown
+            assert "back in shadow" in await shell("challengers", "shadow")
+            assert "fixed~large-only-" in await shell("challengers", "promote")
+            assert "thompson serves again" in await shell("challengers", "rollback")
+            file = tmp_path / "it.json"
+            file.write_text('{"name": "free", "exploration": {"floor": 0.05}}')
+            assert "'free' is in shadow" in await shell("challengers", "start", "--file", str(file))
+            found = json.loads(await shell("challengers", "list", "--json"))
+            assert found["trial"]["challenger"]["exploration"] == {"floor": 0.05}
+            assert "of 'free' has ended" in await shell("challengers", "abort")
+            assert "one of the two" in await shell("challengers", "start", code=2)

@@ -112,6 +112,7 @@ FLOOR_OF = {
     "bandit_router.check": Floor.DOORS,
     "bandit_router.cli": Floor.DOORS,
     "bandit_router.cli_inputs": Floor.DOORS,
+    "bandit_router.cli_challengers": Floor.DOORS,
     "bandit_router.cli_keys": Floor.DOORS,
     "bandit_router.cli_remote": Floor.DOORS,
     "service": Floor.DOORS,

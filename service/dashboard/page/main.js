@@ -1,6 +1,7 @@
 // The page: where one is, what is asked for how often, and whether it is up to date.
 
 import { Refused, call, keep, key, maybe, path } from "./api.js";
+import { showChallengers } from "./challengers.js";
 import { decisionPage, filtersOf, refreshDecisions, showFilters } from "./decisions.js";
 import { h } from "./dom.js";
 import { showLevers } from "./levers.js";
@@ -56,6 +57,7 @@ async function slow(figures) {
   panels.showExploration(summary, budget, exploration);
   panels.showAlarms(models?.models ?? [], policy, alarmsOf(alarms));
   await showLevers();
+  await showChallengers();
 }
 
 function alarmsOf(told) {

@@ -20,6 +20,7 @@ export function overview() {
       panel("segments", "By topic and length", "half", "Labels that callers send, and how long the prompt is."),
       panel("exploration", "Exploration and budget", "half", "What trying costs, and what the budget allows."),
       panel("levers", "Levers", "half", "Every act is written to the audit log."),
+      panel("challengers", "Challengers", "half", "Another policy on trial beside the one that serves; each step can be taken back."),
     ),
     h("div", { class: "below" }, panel("decisions", "Live decisions", "", "Newest first. Open one to see why it fell as it did.")),
     h("div", { class: "below" }, glossary()),
