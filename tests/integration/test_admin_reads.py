@@ -96,6 +96,19 @@ async def test_decisions_are_listed_by_filters_and_in_pages(store_url: str) -> N
         try:
             page = await got(service, "/admin/decisions", tenant="nobody")
             assert (page["decisions"], page["next"]) == ([], newest_first[1])
+            page = await got(service, "/admin/decisions", until=line["created_at"], limit=1)
+            assert page["decisions"][0]["decision_id"] == newest_first[1]
+            # So do calls: page by page until the end is reached, and nothing is passed over.
+            page = await got(service, "/admin/attempts", status="timeout")
+            assert (page["attempts"], page["next"]) == ([], f"{newest_first[1]}:0")
+            calls, before = [], None
+            while True:
+                query = {"before": before} if before else {}
+                page = await got(service, "/admin/attempts", status="ok", limit=3, **query)
+                calls += [call["decision_id"] for call in page["attempts"]]
+                if (before := page["next"]) is None:
+                    break
+            assert calls == newest_first
         finally:
             decision_list.REACHED_BACK = reached_back
 
