@@ -439,8 +439,8 @@ def soak(
     """
     from rich.console import Console
 
+    from simulations.faults.command import print_soak
     from simulations.faults.soak import run_soak
-    from simulations.gateway.table import print_soak
     from simulations.progress import stages
 
     with stages() as (on_stage, on_step):

@@ -1,4 +1,4 @@
-"""``bandit-router faults``: run the failure matrix and print it."""
+"""``bandit-router faults`` and ``benchmark soak``: what they found, printed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -39,3 +40,17 @@ def table_of(results: Sequence[CaseResult]) -> Table:
             "; ".join(result.problems) or "ok",
         )
     return table
+
+
+def print_soak(result: dict[str, Any], console: Console) -> None:
+    """How requests ended, what was lost, and how memory went."""
+    table = Table("", "")
+    for name in ("requests", "calls_made_to_fail", "hung"):
+        table.add_row(name.replace("_", " "), str(result[name]))
+    for name in ("lost_decisions", "lost_outcomes", "lost_feedback"):
+        table.add_row(name.replace("_", " "), str(result[name]))
+    ended = ", ".join(f"{how}: {count}" for how, count in sorted(result["ended"].items()))
+    table.add_row("ended", ended)
+    table.add_row("memory, MB", " ".join(f"{sample:.0f}" for sample in result["rss_mb"]))
+    console.print(table)
+    console.print("; ".join(result["problems"]) or "nothing lost, nothing hung")

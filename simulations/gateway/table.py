@@ -42,17 +42,3 @@ def print_gateway(result: dict[str, Any], console: Console) -> None:
         console.print(f"{name}: CPU per request {told}; requests per second {others}")
     for peer, why in result["absent"].items():
         console.print(f"{peer} was absent: {why}", soft_wrap=True)
-
-
-def print_soak(result: dict[str, Any], console: Console) -> None:
-    """How requests ended, what was lost, and how memory went."""
-    table = Table("", "")
-    for name in ("requests", "calls_made_to_fail", "hung"):
-        table.add_row(name.replace("_", " "), str(result[name]))
-    for name in ("lost_decisions", "lost_outcomes", "lost_feedback"):
-        table.add_row(name.replace("_", " "), str(result[name]))
-    ended = ", ".join(f"{how}: {count}" for how, count in sorted(result["ended"].items()))
-    table.add_row("ended", ended)
-    table.add_row("memory, MB", " ".join(f"{sample:.0f}" for sample in result["rss_mb"]))
-    console.print(table)
-    console.print("; ".join(result["problems"]) or "nothing lost, nothing hung")
