@@ -81,14 +81,14 @@ GOLDEN: dict[str, tuple[str, list[float], list[float]]] = {
         ],
     ),
     "metadata": (
-        "metadata(task,user_tier)-1",
+        "metadata(task,user_tier)-2",
         [
-            -1.625000,
+            0.000000,
+            -1.433594,
+            -1.906250,
             0.000000,
             0.000000,
             0.000000,
-            0.000000,
-            -1.234375,
             0.000000,
             0.000000,
             0.000000,
@@ -99,11 +99,11 @@ GOLDEN: dict[str, tuple[str, list[float], list[float]]] = {
             0.000000,
             0.000000,
             0.000000,
-            1.218750,
             0.000000,
             0.000000,
             0.000000,
             0.000000,
+            1.304688,
             0.000000,
         ],
     ),
@@ -222,7 +222,7 @@ def _digest(features: np.ndarray) -> list[float]:
 
 def test_default_configuration_composes_surface_text_and_metadata() -> None:
     extractor = build_extractor(FeaturesConfig())
-    assert extractor.version == "surface-1+hashed-256-1+metadata(task,user_tier)-1"
+    assert extractor.version == "surface-1+hashed-256-1+metadata(task,user_tier)-2"
     assert [block.name for block in extractor.blocks] == [
         "surface",
         "text",
