@@ -110,6 +110,10 @@ def demo(
     keep_serving: Annotated[
         bool, typer.Option("--keep-serving", help="Leave the service running until Ctrl-C.")
     ] = False,
+    silent_loss: Annotated[
+        bool,
+        typer.Option("--silent-loss", help="Halfway, let one model get worse without an error."),
+    ] = False,
 ) -> None:
     """Watch the router learn, on recorded prompts: no keys, no network, under two minutes.
 
@@ -128,6 +132,7 @@ def demo(
             json_path=json_path,
             keep=keep,
             keep_serving=keep_serving,
+            silent_loss=silent_loss,
         )
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -29,17 +29,18 @@ async def replay(
     matrix: OutcomeMatrix,
     clients: int,
     on_answer: Callable[[Answered], None],
+    rows: Iterable[int] | None = None,
 ) -> None:
     """Send every prompt of the matrix in its order, so many at a time, and rate each answer.
 
     A client posts its feedback before it sends the next prompt; nothing but the prompt is sent.
-    Raises DemoError at the first answer that is not one.
+    rows: the prompts to send instead of all. Raises DemoError at the first answer that is not one.
     """
-    rows = iter(range(len(matrix.prompts)))
+    left = iter(range(len(matrix.prompts)) if rows is None else rows)
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(clients):
-                group.create_task(_one_client(client, matrix, rows, on_answer))
+                group.create_task(_one_client(client, matrix, left, on_answer))
     except ExceptionGroup as failures:
         # The first tells the cause: the others were cancelled, or failed in its wake.
         raise failures.exceptions[0] from None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from simulations.demo.audit import Audit
+from simulations.demo.silent_loss import Noticed
 from simulations.demo.tally import Answered, Contest, Line, Window
 
 STATIC_MIX = "static_mix"
@@ -36,7 +37,8 @@ class Standing:
 class Result:
     """A finished run. later: the second half alone, when the start from nothing lies behind.
 
-    overhead_s: median time that the service added to a request, by its own word.
+    overhead_s: median time that the service added to a request, by its own word. noticed: what
+    became of a silent loss, None where none was put in.
     """
 
     models: tuple[str, ...]
@@ -49,6 +51,7 @@ class Result:
     overhead_s: float
     unjudged: int
     audit: Audit
+    noticed: Noticed | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The report for machines."""
@@ -72,6 +75,7 @@ class Result:
             "median_overhead_ms": 1000.0 * self.overhead_s,
             "unjudged": self.unjudged,
             "log": {**asdict(self.audit), "complete": self.audit.complete},
+            "silent_loss": self.noticed and asdict(self.noticed),
         }
 
     def _standing(self, standing: Standing) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from simulations.demo.clients import make_client, replay
 from simulations.demo.result import Result, standing
 from simulations.demo.screen import Screen, make_console
 from simulations.demo.service_process import log_tail, running_service
+from simulations.demo.silent_loss import LossPlan, Noticed, replay_with_loss
 from simulations.demo.tally import Answered, Contest, Window, shuffled, window_size
 from simulations.demo.tour import show_paths
 from simulations.demo.workspace import Workspace, prepare, workspace
@@ -39,6 +40,7 @@ class DemoOptions:
     json_path: Path | None = None
     keep: bool = False
     keep_serving: bool = False
+    silent_loss: bool = False
 
 
 def run_demo(options: DemoOptions) -> None:
@@ -50,8 +52,9 @@ def run_demo(options: DemoOptions) -> None:
     started_s = time.monotonic()
     examples = read_examples()
     matrix = examples.rows(shuffled(examples, options.requests, options.seed))
-    contest = Contest.on(matrix)
-    screen = Screen(make_console(), contest)
+    plan = LossPlan.on(matrix) if options.silent_loss else None
+    contest = Contest.on(plan.applied(matrix) if plan else matrix)
+    screen = Screen(make_console(), Contest.on(matrix))
     screen.introduce(options.budget_usd_per_request)
     with _ended_by_signals(), workspace(options.keep) as place:
         prepare(place, matrix, options.budget_usd_per_request)
@@ -60,7 +63,7 @@ def run_demo(options: DemoOptions) -> None:
                 f"A Postgres of its own and the service at {place.url} are up after "
                 f"{time.monotonic() - started_s:.1f} s."
             )
-            result = asyncio.run(_play(options, contest, screen, place, started_s))
+            result = asyncio.run(_play(options, contest, plan, screen, place, started_s))
             if options.json_path is not None:
                 report = {**result.as_json(), "url": place.url, "folder": str(place.folder)}
                 options.json_path.write_text(json.dumps(report, indent=2) + "\n")
@@ -73,7 +76,12 @@ def run_demo(options: DemoOptions) -> None:
 
 
 async def _play(
-    options: DemoOptions, contest: Contest, screen: Screen, place: Workspace, started_s: float
+    options: DemoOptions,
+    contest: Contest,
+    plan: LossPlan | None,
+    screen: Screen,
+    place: Workspace,
+    started_s: float,
 ) -> Result:
     answered: list[Answered] = []
     windows: list[Window] = []
@@ -91,7 +99,19 @@ async def _play(
     async with make_client(place.url, options.clients) as client:
         with _quoting_the_log(place):
             with screen.windows():
-                await replay(client, contest.matrix, options.clients, on_answer)
+                noticed: Noticed | None = None
+                if plan is None:
+                    await replay(client, contest.matrix, options.clients, on_answer)
+                else:
+                    noticed = await replay_with_loss(
+                        client,
+                        contest.matrix,
+                        plan,
+                        options.clients,
+                        answered,
+                        on_answer,
+                        screen.say,
+                    )
             result = Result(
                 models=contest.matrix.models,
                 budget_usd=options.budget_usd_per_request,
@@ -103,6 +123,7 @@ async def _play(
                 overhead_s=float(np.median([a.overhead_s for a in answered])),
                 unjudged=sum(a.quality is None for a in answered),
                 audit=await audit(place, contest.matrix.models, answered),
+                noticed=noticed,
             )
             screen.conclude(result)
             await show_paths(client, screen, answered[-1].decision_id, options.keep_serving)

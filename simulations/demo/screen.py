@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from simulations.demo.result import Result
+from simulations.demo.silent_loss import Noticed
 from simulations.demo.tally import Answered, Contest, Window
 
 PLAIN_WIDTH = 110
@@ -129,6 +130,11 @@ class Screen:
         self.say()
         for line in account(result):
             self.say(line, None if result.audit.complete else "red")
+        if result.noticed is not None:
+            self.say()
+            self.say("What the router noticed by itself:", "bold")
+            for line in notices(result.noticed):
+                self.say(line)
 
     def _table(self, result: Result) -> Table:
         table = Table()
@@ -152,6 +158,7 @@ class Screen:
 def lessons(result: Result) -> list[str]:
     """What a reader should take home, as the numbers have it."""
     whole, later = result.whole, result.later
+    second = "when it had learned" if result.noticed is None else "with the loss"
     best, router = whole.yardsticks["always_best"], whole.router
     return [
         f"The router spent {_times(whole.saving)} than always-best "
@@ -160,7 +167,7 @@ def lessons(result: Result) -> list[str]:
         f"({router.quality:.3f} against {best.quality:.3f}).",
         f"Against the best static mix at its own spend, which is known only in hindsight, its "
         f"quality is {whole.ahead_of('static_mix'):+.4f}: "
-        f"{later.ahead_of('static_mix'):+.4f} in the second half, when it had learned.",
+        f"{later.ahead_of('static_mix'):+.4f} in the second half, {second}.",
     ]
 
 
@@ -183,6 +190,22 @@ def account(result: Result) -> list[str]:
             f"{result.unjudged} answers came from the local last resort, which nobody judged."
         )
     return lines
+
+
+def notices(noticed: Noticed) -> list[str]:
+    """A silent loss, and what followed from it without anybody's doing."""
+    alarm, rollback = noticed.alarm, noticed.rollback
+    return [
+        f"  loss      after request {noticed.lost_after:,} the answers of {noticed.model} were "
+        f"worth {noticed.kept:.0%} of what they had been; status, latency and cost stayed",
+        f"  alarm     seen {alarm.requests} requests later, {alarm.of_model} of them its own: "
+        f"{alarm.said}",
+        f"  rollback  seen {rollback.requests} requests later: '{noticed.challenger}' has no "
+        f"share of the requests any more; {rollback.said}",
+        *(f"  advice    {' '.join(advice)}" for advice in noticed.advice),
+        f"  traffic   {noticed.share_before:.0%} of the requests just before the loss went to it, "
+        f"{noticed.share_after:.0%} of the last ones",
+    ]
 
 
 def _times(saving: float) -> str:
