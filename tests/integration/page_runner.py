@@ -1,10 +1,10 @@
 """Runs the blocks of a documentation page one after the other, as its reader would.
 
 ``sh`` and ``python`` blocks are run, each language with its variables kept from block to block; a
-``toml`` or ``json`` block with a title is written to the file that it names; any other block is
-prose. A ``sh`` block under "Leave this running" goes on in the background once it listens. In HTML
-comments a page may hold checks that its readers do not see (``invisible-code: python``), and may
-leave a block out (``skip: next``).
+``toml`` or ``json`` block with a title is written to the file that it names, or added to it
+under "Add to"; any other block is prose. A ``sh`` block under "Leave this running" goes on in the
+background once it listens. In HTML comments a page may hold checks that its readers do not see
+(``invisible-code: python``), and may leave a block out (``skip: next``).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 from sybil import Document, Example, Region
 from sybil.parsers.markdown import SkipParser
 from sybil.parsers.markdown.lexers import DirectiveInHTMLCommentLexer, RawFencedCodeBlockLexer
@@ -28,6 +29,7 @@ from sybil.parsers.markdown.lexers import DirectiveInHTMLCommentLexer, RawFenced
 # The address of every page; a test takes a free port in its place.
 PORT = "8800"
 BACKGROUND = "Leave this running"
+ADDITION = "Add to "
 START_TIMEOUT_S = 90.0
 BLOCK_TIMEOUT_S = 120.0
 INFO = re.compile(r'(?P<language>sh|python|toml|json)(?: title="(?P<title>[^"]+)")?$\n', re.M)
@@ -80,7 +82,10 @@ class PageReader:
         return count
 
     def close(self) -> None:
-        """End what was left running, the last first."""
+        """End what was left running, the last first, and the connections of the Python session."""
+        for value in self.names.values():
+            if isinstance(value, httpx.Client):
+                value.close()
         for process in reversed(self._background):
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -106,6 +111,9 @@ class PageReader:
             self._start(example.parsed, where)
         elif language == "sh":
             self._shell(example.parsed, where)
+        elif title is not None and title.startswith(ADDITION):
+            with Path(title.removeprefix(ADDITION)).open("a") as file:
+                file.write(f"\n{example.parsed}")
         elif title is not None:
             Path(title).write_text(example.parsed)
 

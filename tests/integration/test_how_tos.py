@@ -28,7 +28,17 @@ def reader() -> Iterator[PageReader]:
 
 def test_a_newcomer_gets_through_the_quick_start_and_what_follows_it(reader: PageReader) -> None:
     # What these pages do, they do with the router of the quick start.
-    pages = ("quick-start", "feedback", "steering", "limits", "observability", "operating")
+    pages = (
+        "quick-start",
+        "feedback",
+        "steering",
+        "limits",
+        "observability",
+        "operating",
+        "cascade",
+        "failover",
+        "challengers",
+    )
     for name in pages:
         assert reader.read(DOCS / f"{name}.md") >= 2, name
 
