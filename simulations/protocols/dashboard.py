@@ -52,6 +52,7 @@ DOORS: tuple[tuple[str, str], ...] = (
     ("budget", "/admin/budget"),
     ("models and breakers", "/admin/models"),
     ("alarms", "/admin/alarms"),
+    ("challengers", "/admin/challengers?limit=6"),
     ("levers", "/admin/live"),
     ("snapshots", "/admin/snapshots?limit=40"),
     ("live decisions", "/admin/decisions?limit=25"),

@@ -100,7 +100,8 @@ def test_it_paints_within_a_second_and_follows_a_running_demo_by_itself(
     assert running.over.wait(120.0)
     wide.get_by_role("button", name="Resume").click()
     wide.wait_for_function(
-        f"() => document.querySelector('.tile .figure').textContent === '{REQUESTS}'"
+        f"() => document.querySelector('.tile .figure').textContent === '{REQUESTS}'",
+        timeout=60_000,
     )
 
 

@@ -80,7 +80,7 @@ async def test_every_door_asks_for_its_scope_and_books_tenant_and_source(store_u
                 f"/admin/decisions/{decision_id}", headers=bearer(clear[Scope.ADMIN])
             )
             assert found.json()["decision"]["tenant"] == "acme"
-            assert found.json()["feedback"][0]["feedback"]["source"] == "the feedback"
+            assert found.json()["feedback"][0]["feedback"]["source"] == "the feedback@acme"
 
 
 @pytest.mark.asyncio

@@ -114,7 +114,8 @@ async def refused(service: Process) -> None:
         while True:
             try:
                 await stranger.get("/health/live")
-            except httpx.ConnectError:
+            except (httpx.ConnectError, httpx.RemoteProtocolError):
+                # Refused, or taken by the kernel just before and closed unanswered.
                 break
             await asyncio.sleep(0.02)
     assert service.process.poll() is None

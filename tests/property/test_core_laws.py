@@ -88,7 +88,8 @@ def test_exploration_leaves_a_pmf_within_its_dollars(
     assume(eligible.any())
     cost = data.draw(vectors(count, 0.0, 10.0))
     config = ExplorationConfig(
-        floor=data.draw(st.floats(0.0, 0.2)), floor_spend_share=data.draw(st.floats(0.0, 1.0))
+        floor=data.draw(st.floats(0.0, 0.2)),
+        floor_spend_share=data.draw(st.floats(0.0, 1.0)),
     )
     activity = Activity(
         pulls=data.draw(vectors(count, 0.0, 20.0)),
@@ -110,7 +111,7 @@ def test_exploration_leaves_a_pmf_within_its_dollars(
     assert abs(mixed.sum() - 1.0) < 1e-12
     assert (mixed[~eligible] == 0.0).all()
     kept = found.floor * (1.0 - found.look_probability)
-    assert (mixed >= kept * (1.0 - 1e-12)).all()
+    assert (mixed >= kept * (1.0 - 1e-12) - 1e-300).all()
 
 
 @CUSTOM

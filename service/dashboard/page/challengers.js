@@ -28,6 +28,8 @@ function button(step, subject, body = { reason: "from the dashboard" }) {
     }
     document.activeElement?.blur();
     await showChallengers();
+    // What the router makes of the step is known a moment later.
+    setTimeout(showChallengers, 2000);
   } }, word);
 }
 
