@@ -101,6 +101,6 @@ def _against(
             if lean >= LEANS_FROM:
                 return (
                     f"alarm since its canary began: {kind} of {model}, which it chooses "
-                    f"{100 * lean:.0f} % more often than the champion: {evidence}"
+                    f"{100 * lean:.0f} percentage points more often than the champion: {evidence}"
                 )
     return None
