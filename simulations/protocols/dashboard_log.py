@@ -21,7 +21,7 @@ from bandit_router.features import build_extractor
 from bandit_router.ids import uuid7
 from bandit_router.store.engine import driver_connection
 from bandit_router.store.partitions import ensure_partitions
-from bandit_router.store.rows import pack_features
+from bandit_router.store.rows import ATTEMPT_FIELDS, OUTCOME_FIELDS, pack_features
 from bandit_router.types import FloatArray, RoutingRequest
 from simulations.matrix import OutcomeMatrix
 
@@ -65,32 +65,6 @@ DECISION_COLUMNS = [
     "predicted_cost_usd",
     "predicted_latency_s",
     "metadata",
-]
-ATTEMPT_COLUMNS = [
-    "decision_id",
-    "position",
-    "model",
-    "status",
-    "started_at",
-    "latency_s",
-    "first_token_s",
-    "http_status",
-    "input_tokens",
-    "output_tokens",
-    "cost_usd",
-    "error",
-]
-OUTCOME_COLUMNS = [
-    "decision_id",
-    "answered_by",
-    "status",
-    "finished_at",
-    "latency_s",
-    "attempts",
-    "first_token_s",
-    "input_tokens",
-    "output_tokens",
-    "cost_usd",
 ]
 FEEDBACK_COLUMNS = [
     "decision_id",
@@ -297,8 +271,8 @@ def _batch(
             feedback.append((decision_id, "quality", value, told, source, "{}", body, "recorded"))
             rewards.append((decision_id, names[answered], value, None, None, None, told))
     yield "decisions", DECISION_COLUMNS, made
-    yield "attempts", ATTEMPT_COLUMNS, attempts
-    yield "outcomes", OUTCOME_COLUMNS, outcomes
+    yield "attempts", list(ATTEMPT_FIELDS), attempts
+    yield "outcomes", list(OUTCOME_FIELDS), outcomes
     yield "feedback", FEEDBACK_COLUMNS, feedback
     yield "rewards", REWARD_COLUMNS, rewards
 
