@@ -16,6 +16,7 @@ import httpx
 from bandit_router.errors import DemoError
 from bandit_router.store.embedded import EmbeddedPostgres
 from bandit_router.store.postgres_files import is_postmaster_of
+from simulations.child_process import bound_to_us
 from simulations.demo.workspace import Workspace
 
 START_TIMEOUT_S = 60.0
@@ -23,17 +24,6 @@ STOP_TIMEOUT_S = 20.0
 POLL_S = 0.05
 LOG_TAIL_LINES = 40
 
-# On Linux the service gets SIGTERM when the demo dies, however it dies.
-LAUNCHER = """
-import ctypes, os, signal, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, int(signal.SIGTERM), 0, 0, 0)
-    if os.getppid() != int(sys.argv[1]):
-        sys.exit("the demo is gone")
-sys.argv[1:] = sys.argv[2:]
-from bandit_router.cli import main
-main()
-"""
 # What would make it another service than the one configured.
 FOREIGN_VARIABLES = ("DATABASE_URL", "BANDIT_ROUTER_CONFIG")
 
@@ -45,11 +35,11 @@ def running_service(place: Workspace) -> Iterator[subprocess.Popen[bytes]]:
     Raises DemoError, with the end of its log, when it does not become ready.
     """
     environ = {k: v for k, v in os.environ.items() if k not in FOREIGN_VARIABLES}
-    command = [sys.executable, "-c", LAUNCHER, str(os.getpid())]
+    command = [sys.executable, "-c", "from bandit_router.cli import main; main()"]
     command += ["serve", "--config", str(place.config_path)]
     with place.log_path.open("wb") as log:
         process = subprocess.Popen(
-            command,
+            bound_to_us(command),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,20 +14,12 @@ from pathlib import Path
 import httpx
 
 from bandit_router.errors import DemoError
+from simulations.child_process import bound_to_us
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.05
 LOG_TAIL = 1500
-# On Linux a server ends when the benchmark dies, however it dies.
-LAUNCHER = """
-import ctypes, os, signal, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, int(signal.SIGTERM), 0, 0, 0)
-    if os.getppid() != int(sys.argv[1]):
-        sys.exit("the benchmark is gone")
-os.execvp(sys.argv[2], sys.argv[2:])
-"""
 
 
 def cpu_s(root: int, without: Collection[int] = ()) -> float:
@@ -71,10 +62,9 @@ def server(
 
     Raises DemoError, with the end of its output, when it is not up within timeout_s.
     """
-    launched = [sys.executable, "-c", LAUNCHER, str(os.getpid()), *command]
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            launched,
+            bound_to_us(command),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
