@@ -17,6 +17,7 @@ from bandit_router.cli_keys import keys
 from bandit_router.cli_remote import remote
 from bandit_router.errors import RouterError
 from simulations.benchmark_command import benchmark
+from simulations.command_options import listed
 from simulations.decision_commands import decisions
 from simulations.log_commands import data_files
 from simulations.study_commands import studies
@@ -311,20 +312,16 @@ def simulate(
         budget_usd=budget,
         seeds=seeds,
         json_path=json_path,
-        models=_listed(models) or None,
+        models=listed(models) or None,
         warmup_split=warmup_split,
         score_split=score_split,
         feature_set=feature_set,
-        metadata=_listed(metadata),
+        metadata=listed(metadata),
         jobs=jobs,
         html_path=html,
         images_folder=images,
         prior_path=prior,
     )
-
-
-def _listed(text: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 def _warn(message: str) -> None:

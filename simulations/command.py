@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bandit_router.prior_file import read_prior
+from simulations.json_file import write_json
 from simulations.logs.files import Kind, expect
 from simulations.matrix import read_matrix
 from simulations.progress import stages
@@ -54,8 +54,7 @@ def simulate_command(
         on_stage("replaying seeds", seeds)
         workers = min(jobs or os.cpu_count() or 1, seeds)
         summary = run_study(study, range(seeds), workers, on_seed=on_step)
-    if json_path is not None:
-        json_path.write_text(json.dumps(summary.as_json(), indent=2) + "\n")
+    write_json(json_path, summary.as_json())
     print_summary(summary, Console())
     if html_path is not None or images_folder is not None:
         # Plotting is slow to load, and most runs do not need it.

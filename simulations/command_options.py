@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bandit_router.errors import DataError
+
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="An outcome matrix.")]
 OutOption = Annotated[
     Path,
@@ -40,3 +42,14 @@ JobsOption = Annotated[int | None, typer.Option(min=1, help="Processes; by defau
 def listed(text: str | None) -> tuple[str, ...]:
     """The parts of ``A,B``; none of an option that was not given."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def numbers(text: str | None, option: str) -> tuple[float, ...]:
+    """The positive numbers of a comma list. Raises DataError naming the option."""
+    try:
+        found = tuple(float(part) for part in listed(text))
+    except ValueError as error:
+        raise DataError(f"{option} {text}: give numbers, 1e-4,2e-4 say ({error})") from error
+    if any(not 0.0 < number < float("inf") for number in found):
+        raise DataError(f"{option} {text}: every number must be positive")
+    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from bandit_router.store.engine import make_engine
 from bandit_router.store.learner_store import PostgresLearnerStore
 from simulations.evaluation import Evaluation, evaluate_rounds
 from simulations.frozen import SnapshotSource
+from simulations.json_file import write_json
 from simulations.logs.checks import Dropped, checked, with_types
 from simulations.logs.export import export_pages, pieces_folder
 from simulations.logs.files import read_traffic
@@ -57,8 +57,7 @@ def evaluate_command(
             on_stage=on_stage,
             on_step=on_step,
         )
-    if json_path is not None:
-        json_path.write_text(json.dumps(evaluation.as_json(), indent=2) + "\n")
+    write_json(json_path, evaluation.as_json())
     print_evaluation(evaluation, Console())
     if html_path is not None or images_folder is not None:
         from simulations.evaluate_report import evaluation_content

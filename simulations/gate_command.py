@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from bandit_router.types import FloatArray
 from simulations.evaluate_command import snapshot_source
 from simulations.frozen import FrozenPolicy, load_frozen
 from simulations.gate import gate, shown_shares
+from simulations.json_file import write_json
 from simulations.logs.files import Kind, expect
 from simulations.matrix import read_matrix
 from simulations.progress import stages
@@ -68,8 +68,7 @@ def gate_command(
             confident=confident,
             on_row=on_step,
         )
-    if json_path is not None:
-        json_path.write_text(json.dumps(result.as_json(), indent=2) + "\n")
+    write_json(json_path, result.as_json())
     console = Console()
     verdict = "[green]passed[/green]" if result.passed else "[red]failed[/red]"
     console.print(

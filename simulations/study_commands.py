@@ -15,6 +15,7 @@ from simulations.command_options import (
     MetadataOption,
     listed,
 )
+from simulations.json_file import write_json
 
 studies = typer.Typer()
 
@@ -123,7 +124,6 @@ def chatbot(
     70 % simple questions at $0.0003 and 30 % hard ones at $0.003, against all at $0.003. The
     router is told nothing of which is which.
     """
-    import json
     from dataclasses import asdict
 
     from simulations.chatbot import RULES_USD, run_chatbot, sentences
@@ -133,5 +133,4 @@ def chatbot(
     )
     for sentence in sentences(result):
         typer.echo(sentence)
-    if json_path is not None:
-        json_path.write_text(json.dumps(asdict(result), indent=2) + "\n")
+    write_json(json_path, asdict(result))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.table import Table
 from bandit_router.errors import DataError
 from simulations.baselines import fixed
 from simulations.evaluate_command import load
+from simulations.json_file import write_json
 from simulations.logs.files import Kind, kind_of
 from simulations.matrix import OutcomeMatrix, read_matrix
 from simulations.progress import stages
@@ -78,13 +78,12 @@ def what_if_command(
         words.append(f"the budget is {dollars(new_budget_usd)} a request")
     content = what_if_content(before, after, frame, runs, words, traffic)
     _print(content, frame, Console())
-    if json_path is not None:
-        told = {
-            "changes": words,
-            "frontier": frame.to_dicts(),
-            "router": {name: run[1].as_json() for name, run in runs.items()},
-        }
-        json_path.write_text(json.dumps(told, indent=2) + "\n")
+    told = {
+        "changes": words,
+        "frontier": frame.to_dicts(),
+        "router": {name: run[1].as_json() for name, run in runs.items()},
+    }
+    write_json(json_path, told)
     if html_path is not None or images_folder is not None:
         write_files(content, html_path, images_folder)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import signal
 import subprocess
 import time
@@ -27,6 +26,7 @@ from simulations.demo.tally import Answered, Contest, Window, shuffled, window_s
 from simulations.demo.tour import show_paths
 from simulations.demo.workspace import Workspace, prepare, workspace
 from simulations.example_data import read_examples
+from simulations.json_file import write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,8 @@ def run_demo(options: DemoOptions) -> None:
                 f"{time.monotonic() - started_s:.1f} s."
             )
             result = asyncio.run(_play(options, contest, plan, screen, place, started_s))
-            if options.json_path is not None:
-                report = {**result.as_json(), "url": place.url, "folder": str(place.folder)}
-                options.json_path.write_text(json.dumps(report, indent=2) + "\n")
+            report = {**result.as_json(), "url": place.url, "folder": str(place.folder)}
+            write_json(options.json_path, report)
             if options.keep_serving and result.audit.complete:
                 _serve_on(service, screen, place)
         if options.keep:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,13 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from simulations.faults.matrix import CaseResult, run_matrix
+from simulations.json_file import write_json
 
 
 def faults_command(json_path: Path | None, console: Console) -> bool:
     """Run every case, print a table, and say whether all of them went as stated."""
     results = asyncio.run(run_matrix())
-    if json_path is not None:
-        json_path.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
+    write_json(json_path, [asdict(result) for result in results])
     console.print(table_of(results))
     wrong = [result for result in results if result.problems]
     console.print(f"{len(results) - len(wrong)} of {len(results)} cases ended as stated")
