@@ -15,23 +15,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bandit_router.bets import (
+    STAKES,
+    Sides,
+    bounded_gains,
+    bounded_gains_of_rows,
+    residual_gains,
+    residual_gains_of_rows,
+    settle,
+)
 from bandit_router.types import FloatArray, IntArray, Observation
 
 KINDS = ("quality", "cost", "failure")
 # The kinds, as indices into whatever is kept per kind.
 QUALITY, COST, FAILURE = range(len(KINDS))
 ODDS = 1e4
-# Shares of the largest bet that cannot ruin; capital is spread evenly over them.
-_STAKES = np.array([0.1, 0.3, 0.6, 0.9])
 # Predictions are allowed to be off by so much, beside their own uncertainty: quality, and log cost.
 TOLERANCE = (0.01, 0.05)
-# Log residuals of cost are cut, per stake, at so many sds of the noise on the losing side, so that
-# no bet ruins; gains at so many, so that no single bill decides.
-_LOSS_CUT_SDS = np.array([3.0, 3.0, 3.0, 1.5])
-_GAIN_CUT_SDS = 15.0
-# Cutting losses raises the mean of residuals of mean zero by at most so many sds, whatever their
-# distribution (Scarf 1958); no bet is paid for that.
-_CUT_BIAS = (np.sqrt(1.0 + _LOSS_CUT_SDS**2) - _LOSS_CUT_SDS) / 2.0
 # After an alarm an arm's earlier rows count as at most so many.
 KEPT_ROWS = 3.0
 # While it is watched its memory is short: once its rows are more than twice so many, so many.
@@ -105,14 +105,14 @@ class Watch:
 def empty_watch(arm_count: int) -> Watch:
     """Nobody has bet yet."""
     return Watch(
-        capital=np.ones((arm_count, len(KINDS), 2, _STAKES.size)),
+        capital=np.ones((arm_count, len(KINDS), 2, len(STAKES))),
         raised_at=np.full((arm_count, len(KINDS)), -1.0),
         evidence=np.zeros((arm_count, len(KINDS))),
         rows=np.zeros((arm_count, len(KINDS))),
         latest=np.full(arm_count, -1.0),
         cuts=(((),) * arm_count,) * len(KINDS),
         failed=np.zeros(arm_count),
-        runs=np.zeros((arm_count, len(KINDS), 2, _STAKES.size, 2)),
+        runs=np.zeros((arm_count, len(KINDS), 2, len(STAKES), 2)),
         changed=np.full((arm_count, len(KINDS), 2), -1.0),
     )
 
@@ -127,66 +127,55 @@ class At:
 
 def after_quality(watch: Watch, arm: int, reward: float, mean: float, sd: float, at: At) -> Watch:
     """The watch after a reward in [0, 1] that was predicted as ``mean`` give or take ``sd``."""
-    centre = min(max(mean, 0.0), 1.0)
-    gains = bounded_gains(reward, centre, sd + TOLERANCE[QUALITY])
-    return after_bets(watch, arm, QUALITY, gains, at)
+    return after_bets(watch, arm, QUALITY, quality_gains(reward, mean, sd), at)
 
 
-def bounded_gains(outcome: float, expected: float, margin: float) -> tuple[float, float]:
-    """What a gambler on a fall and one on a rise gain by an outcome in [0, 1], in units of the
-    most that they can lose. margin: by how much the expectation may be off."""
-    return (
-        (expected - outcome - margin) / (1.0 - expected + margin),
-        (outcome - expected - margin) / (expected + margin),
-    )
+def quality_gains(reward: float, mean: float, sd: float) -> Sides:
+    """What the gamblers on an arm's quality gain by a reward."""
+    return bounded_gains(reward, min(max(mean, 0.0), 1.0), sd + TOLERANCE[QUALITY])
 
 
 def after_cost(
     watch: Watch, arm: int, residual: float, sd: float, noise_sd: float, at: At
 ) -> Watch:
-    """The watch after a log amount that was off its prediction by ``residual``.
-
-    The boldest gambler cuts his losses early, so that a few bills that are far off are enough.
-    """
-    margin = sd + TOLERANCE[COST] + _CUT_BIAS * noise_sd
-    loss = _LOSS_CUT_SDS * noise_sd
-
-    def gains(towards: float) -> FloatArray:
-        cut = np.clip(towards, -loss, _GAIN_CUT_SDS * noise_sd)
-        return np.asarray((cut - margin) / (loss + margin))
-
-    return after_bets(watch, arm, COST, (gains(-residual), gains(residual)), at)
+    """The watch after a log amount that was off its prediction by ``residual``."""
+    return after_bets(watch, arm, COST, cost_gains(residual, sd, noise_sd), at)
 
 
-def after_bets(
-    watch: Watch,
-    arm: int,
-    kind: int,
-    gains: tuple[FloatArray | float, FloatArray | float],
-    at: At,
-) -> Watch:
-    """The watch after one arm and kind's bets are settled. gains: those of the gamblers on a
-    fall and on a rise, in units of the most that a whole stake can lose, alike for all stakes
-    or (stakes,)."""
+def cost_gains(residual: float, sd: float, noise_sd: float) -> Sides:
+    """What the gamblers on an arm's cost gain by a log amount."""
+    return residual_gains(residual, sd + TOLERANCE[COST], noise_sd)
+
+
+def quality_gains_of_rows(reward: FloatArray, mean: FloatArray, sd: FloatArray) -> FloatArray:
+    """``quality_gains`` of many rewards. Each (r,); the result (r, 2, stakes)."""
+    expected = np.minimum(np.maximum(mean, 0.0), 1.0)
+    return bounded_gains_of_rows(reward, expected, sd + TOLERANCE[QUALITY])
+
+
+def cost_gains_of_rows(residual: FloatArray, sd: FloatArray, noise_sd: FloatArray) -> FloatArray:
+    """``cost_gains`` of many log amounts. Each (r,); the result (r, 2, stakes)."""
+    return residual_gains_of_rows(residual, sd + TOLERANCE[COST], noise_sd)
+
+
+def after_bets(watch: Watch, arm: int, kind: int, gains: Sides, at: At) -> Watch:
+    """The watch after one arm and kind's bets are settled."""
     capital, runs = watch.capital.copy(), watch.runs.copy()
-    own, run = capital[arm, kind], runs[arm, kind]
-    restarted = own <= 1.0
-    run[restarted] = at.decision_seq - 1, 0
-    run[..., 1] += 1.0
-    for side, gain in enumerate(gains):
-        own[side] = np.maximum(own[side], 1.0) * (1.0 + _STAKES * gain)
-    reached = own.mean(axis=1)
-    if reached.max() < ODDS:
-        return replace(watch, capital=capital, runs=runs)
-    side = int(reached.argmax())
+    own, run = capital[arm, kind].tolist(), runs[arm, kind].tolist()
+    reached = settle(own, run, gains, at.decision_seq)
+    runs[arm, kind] = run
+    if max(reached) < ODDS:
+        capital[arm, kind] = own
+        return with_capital(watch, capital, runs)
+    side = reached.index(max(reached))
     raised_at, evidence, changed = (
         each.copy() for each in (watch.raised_at, watch.evidence, watch.changed)
     )
     raised_at[arm, kind] = at.paid
     evidence[arm, kind] = reached[side] if side else -reached[side]
     if kind != FAILURE:
-        changed[arm, kind] = run[side, int(own[side].argmax())]
-    own[:] = 1.0
+        changed[arm, kind] = run[side][own[side].index(max(own[side]))]
+    capital[arm, kind] = 1.0
     return replace(
         watch,
         capital=capital,
@@ -194,6 +183,22 @@ def after_bets(
         evidence=evidence,
         runs=runs,
         changed=changed,
+    )
+
+
+def with_capital(watch: Watch, capital: FloatArray, runs: FloatArray) -> Watch:
+    """The watch after bets that raised no alarm."""
+    # As ``replace``, which takes several times as long: every row of the log comes by here.
+    return Watch(
+        capital,
+        watch.raised_at,
+        watch.evidence,
+        watch.rows,
+        watch.latest,
+        watch.cuts,
+        watch.failed,
+        runs,
+        watch.changed,
     )
 
 
@@ -216,10 +221,26 @@ def forgetting(watch: Watch, arm: int, kind: int, paid: int) -> float:
 def counted(watch: Watch, row: Observation, arm: int) -> Watch:
     """The watch after a row of the arm is taken into account."""
     rows, latest = watch.rows.copy(), watch.latest.copy()
-    rows[arm, QUALITY] += float(row.reward is not None) - float(row.previous_reward is not None)
+    rewards = float(row.reward is not None) - float(row.previous_reward is not None)
+    rows[arm, QUALITY] = max(rows.item(arm, QUALITY) + rewards, 0.0)
     rows[arm, COST] += float(row.answered and row.cost_usd is not None)
-    latest[arm] = max(float(latest[arm]), float(row.decision_seq))
-    return replace(watch, rows=np.maximum(rows, 0.0), latest=latest)
+    latest[arm] = max(latest.item(arm), float(row.decision_seq))
+    return with_rows(watch, rows, latest)
+
+
+def with_rows(watch: Watch, rows: FloatArray, latest: FloatArray) -> Watch:
+    """The watch in which the arms' rows are so many, and so new. Both as in ``Watch``."""
+    return Watch(
+        watch.capital,
+        watch.raised_at,
+        watch.evidence,
+        rows,
+        latest,
+        watch.cuts,
+        watch.failed,
+        watch.runs,
+        watch.changed,
+    )
 
 
 def carried(watch: Watch, origin: IntArray) -> Watch:
@@ -282,6 +303,12 @@ def dated(watch: Watch) -> Watch:
         rows=np.maximum(rows, 0.0),
         changed=np.full_like(watch.changed, -1.0),
     )
+
+
+def anyone_watched(watch: Watch, paid: int) -> bool:
+    """Whether some arm changed not long ago, or is not yet dated."""
+    newest = float(watch.raised_at.max())
+    return newest >= 0.0 and (paid - newest <= WATCHED_REQUESTS or watch.unsettled)
 
 
 def watch_floor(watch: Watch, paid: int) -> FloatArray:

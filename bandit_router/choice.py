@@ -13,7 +13,7 @@ from uuid import UUID
 
 import numpy as np
 
-from bandit_router.types import Exploration, FloatArray
+from bandit_router.types import Exploration, FloatArray, IntArray
 
 
 def mix(pmf: FloatArray, exploration: Exploration) -> FloatArray:
@@ -56,6 +56,20 @@ def draw(pmf: FloatArray, uniform: float) -> int:
         if reached > target:
             return arm
     return last
+
+
+def mix_rows(pmf: FloatArray, floor: FloatArray) -> FloatArray:
+    """(N, K) ``mix`` for many requests, none with a forced look."""
+    mixed = pmf * (1.0 - floor.sum(axis=1, keepdims=True)) + floor
+    mixed /= mixed.sum(axis=1, keepdims=True)
+    return np.asarray(mixed)
+
+
+def draw_rows(pmf: FloatArray, uniform: FloatArray) -> IntArray:
+    """(N,) ``draw`` for many requests. pmf: (N, K); uniform: (N,)."""
+    reached = pmf.cumsum(axis=1)
+    passed = reached > (uniform * reached[:, -1])[:, None]
+    return np.asarray((passed & (pmf > 0.0)).argmax(axis=1))
 
 
 def one_hot(index: int, count: int) -> FloatArray:

@@ -177,6 +177,26 @@ def after_call(
     return EffortState(amounts, latencies, state.smearing, state.typical)
 
 
+def after_calls(state: EffortState, log_amount: Rows, log_latency: Rows) -> EffortState:
+    """The state after many calls. Row values are logarithms of amounts and of seconds."""
+    amount, latency = log_amount, log_latency
+    relative = amount.value - np.log(state.typical)[amount.arm]
+    return EffortState(
+        heads.with_new_rows(state.amount, amount.z, amount.arm, relative, amount.weight),
+        heads.with_new_rows(state.latency, latency.z, latency.arm, latency.value, latency.weight),
+        state.smearing,
+        state.typical,
+    )
+
+
+def surprises(state: EffortState, log_amount: Rows) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """``surprise`` of many calls, each (N,)."""
+    mean, sd = heads.predicted(state.amount, log_amount.z, log_amount.arm)
+    noise = np.array([prior.noise for prior in state.amount.priors.arms])
+    off = log_amount.value - np.log(state.typical)[log_amount.arm] - mean
+    return off, sd, np.sqrt(noise)[log_amount.arm]
+
+
 def faded(state: EffortState, factor: float) -> EffortState:
     """The state after all rows age by one step of forgetting."""
     return replace(

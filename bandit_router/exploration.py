@@ -92,6 +92,32 @@ def explored(
     return Exploration(np.array(floor), look, LOOK_PROBABILITY if look >= 0 else 0.0)
 
 
+def floors_of_rows(
+    config: ExplorationConfig,
+    pmf: FloatArray,
+    utility: FloatArray,
+    utility_sd: FloatArray,
+    cost_usd: FloatArray,
+    eligible: BoolArray,
+    dearest_usd: float = np.inf,
+) -> FloatArray:
+    """The floors of ``explored`` for many requests, where no arm is watched. All arrays (N, K)."""
+    if not config.enabled:
+        return np.zeros_like(pmf)
+    count = np.maximum(eligible.sum(axis=1, keepdims=True), 1).astype(np.float64)
+    most = np.minimum(config.floor, 1.0 / count)
+    spend_usd = (pmf * cost_usd).sum(axis=1, keepdims=True)
+    quality = (pmf * utility).sum(axis=1, keepdims=True)
+    behind = quality - (utility + SURE_SDS * utility_sd)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        affordable = config.floor_spend_share * spend_usd / count / cost_usd
+        bearable = config.floor_quality_loss / count / behind
+    floor = np.minimum(most, np.where(cost_usd > 0.0, affordable, most))
+    floor = np.minimum(floor, np.where(behind > 0.0, bearable, most))
+    floor[~eligible | ~(cost_usd <= dearest_usd) | (count < 2.0)] = 0.0
+    return np.asarray(floor)
+
+
 def _due(
     config: ExplorationConfig,
     cost_usd: FloatArray,

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from bandit_router.alarms import FAILURE, KEPT_ROWS, At, Watch, after_bets, bounded_gains
+from bandit_router.alarms import FAILURE, KEPT_ROWS, At, Watch, after_bets
+from bandit_router.bets import bounded_gains
 from bandit_router.types import FloatArray, Observation
 
 # Before any call: one of fifty is expected to fail, as if ten had been seen.

@@ -17,6 +17,7 @@ from bandit_router.posterior import (
     from_sums,
     with_revision,
     with_row,
+    with_rows,
     without_row,
 )
 from bandit_router.types import FloatArray, IntArray
@@ -80,6 +81,43 @@ def sds_and_draws(heads: HeadBank, z: FloatArray, share: float) -> tuple[FloatAr
         full.append(math.sqrt(variance) if variance > 0.0 else 0.0)
         drawn.append(math.sqrt(draw) if draw > 0.0 else 0.0)
     return np.array(full), np.array(drawn)
+
+
+def rows_of_sds_and_draws(
+    heads: HeadBank, z: FloatArray, share: float
+) -> tuple[FloatArray, FloatArray]:
+    """The same for many requests. z: (N, d), results (N, K)."""
+    own, crossed, level = share * share, 2.0 * share * (1.0 - share), (1.0 - share) ** 2
+    full, drawn = (np.empty((z.shape[0], len(heads.arms))) for _ in range(2))
+    for k, arm in enumerate(heads.arms):
+        spread = z @ arm.covariance
+        variance = np.einsum("nd,nd->n", spread, z)
+        full[:, k] = variance
+        drawn[:, k] = own * variance + crossed * spread[:, 0] + level * arm.covariance[0, 0]
+    return np.sqrt(np.maximum(full, 0.0)), np.sqrt(np.maximum(drawn, 0.0))
+
+
+def predicted(heads: HeadBank, z: FloatArray, arm: IntArray) -> tuple[FloatArray, FloatArray]:
+    """(N,) mean and sd of zᵀθ of each row's own arm. z: (N, d), arm: (N,)."""
+    mean, variance = np.empty(arm.size), np.empty(arm.size)
+    for k in set(arm.tolist()):
+        own = arm == k
+        rows = z[own]
+        mean[own] = rows @ heads.means[k]
+        variance[own] = np.einsum("nd,nd->n", rows @ heads.arms[k].covariance, rows)
+    return mean, np.sqrt(np.maximum(variance, 0.0))
+
+
+def with_new_rows(
+    heads: HeadBank, z: FloatArray, arm: IntArray, value: FloatArray, weight: FloatArray
+) -> HeadBank:
+    """The bank after many rows of weight > 0 arrive. z: (N, d); arm, value, weight: (N,)."""
+    arms, means = list(heads.arms), heads.means.copy()
+    for k in set(arm.tolist()):
+        own = arm == k
+        arms[k] = with_rows(arms[k], heads.priors.arms[k], z[own], value[own], weight[own])
+        means[k] = arms[k].mean
+    return HeadBank(heads.priors, tuple(arms), means)
 
 
 def changed(

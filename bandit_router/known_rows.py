@@ -44,10 +44,20 @@ class Known:
         )
 
 
-def known_rows(problem: Problem, basis: Basis, rows: LogRows, clock: int, watch: Watch) -> Known:
-    """The rows' rewards, amounts and seconds, each at its weight when the clock shows ``clock``."""
-    z = coordinates_of_rows(basis, rows.features)
-    age = np.array([problem.weight(max(int(seq), 0), clock) for seq in rows.decision_seq])
+def known_rows(
+    problem: Problem,
+    basis: Basis,
+    rows: LogRows,
+    clock: int,
+    watch: Watch,
+    z: FloatArray | None = None,
+) -> Known:
+    """The rows' rewards, amounts and seconds, each at its weight when the clock shows ``clock``.
+
+    z: (N, d) the rows' coordinates, where they are known already."""
+    if z is None:
+        z = coordinates_of_rows(basis, rows.features)
+    age = problem.weights(np.maximum(rows.decision_seq, 0), clock)
     amount = np.where(
         problem.prices.metered[rows.arm] > 0.0, np.maximum(rows.output_tokens, 1.0), rows.cost_usd
     )

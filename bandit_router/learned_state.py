@@ -51,6 +51,12 @@ class Problem:
             return 1.0
         return float(0.5 ** ((clock - decision_seq) / self.half_life_decisions))
 
+    def weights(self, decision_seq: IntArray, clock: int) -> FloatArray:
+        """The same for many rows."""
+        if self.half_life_decisions is None:
+            return np.ones(decision_seq.size)
+        return np.asarray(0.5 ** ((clock - decision_seq) / self.half_life_decisions))
+
 
 @dataclass(frozen=True, slots=True)
 class LearnedState:

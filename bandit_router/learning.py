@@ -154,14 +154,7 @@ def fold(
     arm = problem.arms.index(row.arm)
     if z is None:
         z = coordinates(state.basis, row.features)
-    if problem.half_life_decisions is not None and row.decision_seq - state.clock >= FADE_EVERY:
-        factor = problem.weight(state.clock, row.decision_seq)
-        state = replace(
-            state,
-            policy=policy.fade(state.policy, factor),
-            effort=effort.faded(state.effort, factor),
-            clock=row.decision_seq,
-        )
+    state = faded(problem, policy, state, row.decision_seq)
     weight = problem.weight(row.decision_seq, state.clock)
     state = watched(problem, policy, state, row, arm, z)
     believed = weight * state.watch.share(QUALITY, arm, row.decision_seq)
@@ -205,6 +198,21 @@ def fold(
     if pacing.due(pacer):
         state = with_solved_price(problem, policy, state)
     return state
+
+
+def faded(
+    problem: Problem, policy: Policy[Any], state: LearnedState, decision_seq: int
+) -> LearnedState:
+    """The state with the clock set to ``decision_seq``, once that is far enough ahead."""
+    if problem.half_life_decisions is None or decision_seq - state.clock < FADE_EVERY:
+        return state
+    factor = problem.weight(state.clock, decision_seq)
+    return replace(
+        state,
+        policy=policy.fade(state.policy, factor),
+        effort=effort.faded(state.effort, factor),
+        clock=decision_seq,
+    )
 
 
 def with_solved_price(problem: Problem, policy: Policy[Any], state: LearnedState) -> LearnedState:

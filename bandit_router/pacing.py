@@ -69,11 +69,7 @@ def after_payment(
     """
     account_usd = pacer.account_usd
     if budget_usd is not None:
-        account_usd += budget_usd - cost_usd
-        if pacer.paid and pacer.price_of_dollar == 0.0:
-            # What nobody had to save is not owed to later requests. Before the first payment λ
-            # has not been solved and says nothing.
-            account_usd = min(account_usd, max(pacer.account_usd, 0.0))
+        account_usd = _settled(pacer, account_usd, pacer.paid, cost_usd, budget_usd)
     return PacerState(
         window=pacer.window[-(WINDOW - 1) :] + (z,),  # noqa: RUF005  one copy less
         window_tokens=pacer.window_tokens[-(WINDOW - 1) :] + (input_tokens,),  # noqa: RUF005
@@ -81,6 +77,42 @@ def after_payment(
         price_of_dollar=pacer.price_of_dollar,
         paid=pacer.paid + 1,
     )
+
+
+def after_payments(
+    pacer: PacerState,
+    z: FloatArray,
+    input_tokens: FloatArray,
+    cost_usd: FloatArray,
+    budget_usd: float | None,
+) -> PacerState:
+    """``after_payment`` of many requests one after the other. z: (N, d), the others (N,)."""
+    account_usd, paid = pacer.account_usd, pacer.paid
+    if budget_usd is not None:
+        for dollars in cost_usd.tolist():
+            account_usd = _settled(pacer, account_usd, paid, dollars, budget_usd)
+            paid += 1
+    kept = max(WINDOW - z.shape[0], 0)
+    start = len(pacer.window) - min(kept, len(pacer.window))
+    return PacerState(
+        window=(*pacer.window[start:], *z[-WINDOW:]),
+        window_tokens=(*pacer.window_tokens[start:], *input_tokens[-WINDOW:].tolist()),
+        account_usd=account_usd,
+        price_of_dollar=pacer.price_of_dollar,
+        paid=pacer.paid + cost_usd.size,
+    )
+
+
+def _settled(
+    pacer: PacerState, account_usd: float, paid: int, cost_usd: float, budget_usd: float
+) -> float:
+    """The account after one payment, the ``paid``-th but one."""
+    settled = account_usd + budget_usd - cost_usd
+    if paid and pacer.price_of_dollar == 0.0:
+        # What nobody had to save is not owed to later requests. Before the first payment λ
+        # has not been solved and says nothing.
+        settled = min(settled, max(account_usd, 0.0))
+    return settled
 
 
 def after_waste(pacer: PacerState, cost_usd: float | None, budget_usd: float | None) -> PacerState:
@@ -99,6 +131,11 @@ def without_surplus(pacer: PacerState) -> PacerState:
 def due(pacer: PacerState) -> bool:
     """Whether λ is to be solved anew after the latest payment."""
     return pacer.paid <= SOLVE_ALWAYS_UNTIL or pacer.paid % SOLVE_EVERY == 0
+
+
+def due_since(pacer: PacerState, paid: int) -> bool:
+    """Whether λ is to be solved anew, since ``paid`` requests had been paid for."""
+    return pacer.paid <= SOLVE_ALWAYS_UNTIL or pacer.paid // SOLVE_EVERY > paid // SOLVE_EVERY
 
 
 def target_usd(pacer: PacerState, budget_usd: float) -> float:

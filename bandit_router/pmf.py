@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy.special import ndtr
 
-from bandit_router.types import FloatArray
+from bandit_router.types import BoolArray, FloatArray
 
 # Arms whose best 4-sd case is below another's worst hold less than 1e-4 together.
 _REACH = 4.0
@@ -68,6 +68,48 @@ def argmax_pmf(mean: FloatArray, sd: FloatArray) -> FloatArray:
     mass /= sd
     mass /= math.fsum(mass.tolist())
     return np.asarray(mass)
+
+
+def argmax_pmf_of_rows(mean: FloatArray, sd: FloatArray, eligible: BoolArray) -> FloatArray:
+    """``argmax_pmf`` for each row of (N, K), zero where not eligible; no row is without arms.
+
+    The rows share the number of grid points of the one that needs most; points beyond a row's
+    own reach have no weight in it.
+    """
+    if not eligible.all():
+        # So far below that nothing of it is left.
+        reach = 1.0 + mean.max() - mean.min() + 100.0 * float(sd.max())
+        mean = np.where(eligible, mean, mean.min() - reach)
+    if mean.shape[1] == 1:
+        return np.ones_like(mean)
+    sd = np.maximum(sd, _LEAST_SD)
+    if mean.shape[1] == 2:
+        first = ndtr((mean[:, 0] - mean[:, 1]) / np.hypot(sd[:, 0], sd[:, 1]))
+        return np.stack([first, 1.0 - first], axis=1)
+    low = (mean - _REACH * sd).max(axis=1)
+    high = mean + _REACH * sd
+    step = _STEP * np.where(high >= low[:, None], sd, np.inf).min(axis=1)
+    points = ((high.max(axis=1) - low) / step).astype(np.int64) + 2
+    pmf = np.empty_like(mean)
+    for row in np.flatnonzero(points > _MOST_POINTS).tolist():
+        pmf[row] = argmax_pmf(mean[row], sd[row])
+    even = np.flatnonzero(points <= _MOST_POINTS)
+    if even.size == 0:
+        return pmf
+    # (rows, points, K), as for one row.
+    own_sd = sd[even, None, :]
+    z = step[even, None, None] * _POINTS[: int(points[even].max())]
+    z = (z - (mean[even] - low[even, None])[:, None, :]) / own_sd
+    np.minimum(z, _FAR, out=z)
+    below = ndtr(z)
+    every = np.multiply.reduce(below, axis=2)
+    z *= z
+    z *= _MINUS_HALF
+    np.exp(z, out=z)
+    z /= below
+    mass = np.matmul(every[:, None, :], z)[:, 0, :] / sd[even]
+    pmf[even] = mass / mass.sum(axis=1, keepdims=True)
+    return pmf
 
 
 def _by_quantiles(mean: FloatArray, sd: FloatArray) -> FloatArray:

@@ -99,6 +99,21 @@ class Sums:
             recent,
         )
 
+    def plus_rows(self, x: FloatArray, y: FloatArray, w: FloatArray) -> Sums:
+        """These sums with many more rows of weight w > 0. x: (r, d), y: (r,), w: (r,)."""
+        weighted = w * y
+        settled, recent = self.settled, (*self.recent, *(np.sqrt(w)[:, None] * x))
+        if len(recent) >= ROWS_AT_ONCE:
+            settled, recent = _with_rows(settled, recent), ()
+        return Sums(
+            settled,
+            self.moment + weighted @ x,
+            self.square + float(weighted @ y),
+            self.total + float(weighted.sum()),
+            self.weight + float(w.sum()),
+            recent,
+        )
+
     def revised(self, x: FloatArray, y_old: float, y_new: float, w: float) -> Sums:
         """These sums with one row's y replaced."""
         return replace(
@@ -184,6 +199,38 @@ def with_row(posterior: Posterior, prior: Prior, x: FloatArray, y: float, w: flo
         sums,
         blas.daxpy(gain, posterior.mean.copy(), a=scale * residual),
         blas.dger(-1.0, half, half, a=posterior.covariance),
+        posterior.stale + 1,
+    )
+
+
+def with_rows(
+    posterior: Posterior, prior: Prior, x: FloatArray, y: FloatArray, w: FloatArray
+) -> Posterior:
+    """The posterior after many more rows of weight w > 0, by Woodbury's identity.
+
+    x: (r, d), y: (r,), w: (r,). As row after row, up to rounding.
+    """
+    if y.size == 1:
+        return with_row(posterior, prior, x[0], y.item(), w.item())
+    sums = posterior.sums.plus_rows(x, y, w)
+    if posterior.stale >= REFRESH_EVERY:
+        return from_sums(sums, prior)
+    gain = blas.dgemm(1.0, posterior.covariance, x.T)
+    inner = blas.dgemm(1.0, x.T, gain, trans_a=1)
+    diagonal = np.einsum("ii->i", inner)
+    diagonal += prior.noise / w
+    factor, failed = lapack.dpotrf(inner, lower=0, overwrite_a=1, clean=0)
+    if failed:
+        return from_sums(sums, prior)
+    # With UᵀU the factorised: gain · U⁻¹, whose product with its transpose is what is explained.
+    half = blas.dtrsm(1.0, factor, gain, side=1, overwrite_b=1)
+    residual = blas.dtrsv(factor, y - x @ posterior.mean, trans=1, overwrite_x=1)
+    covariance = blas.dsyrk(-1.0, half, beta=1.0, c=posterior.covariance, lower=1)
+    np.copyto(covariance, covariance.T, where=_above_diagonal(covariance.shape[0]))
+    return Posterior(
+        sums,
+        blas.dgemv(1.0, half, residual, beta=1.0, y=posterior.mean),
+        covariance,
         posterior.stale + 1,
     )
 

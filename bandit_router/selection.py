@@ -64,8 +64,7 @@ def select(
             prediction.cost_usd,
             eligible,
             activity,
-            # One call that takes longer to pay off than the pacer's horizon cannot be paced.
-            dearest_usd=np.inf if problem.budget_usd is None else problem.budget_usd * HORIZON,
+            dearest_usd=dearest_usd(problem),
             # Most of the time no arm has ever raised an alarm.
             watch_floor=watch_floor(state.watch, state.pacer.paid)
             if state.watch.raised_at.max() >= 0.0
@@ -125,6 +124,12 @@ def context_of(
         feature_names=problem.feature_names,
         debt_requests=-state.pacer.account_usd / budget_usd if budget_usd else 0.0,
     )
+
+
+def dearest_usd(problem: Problem) -> float:
+    """What a call may cost to be explored at every request: one that takes longer to pay off
+    than the pacer's horizon cannot be paced."""
+    return np.inf if problem.budget_usd is None else problem.budget_usd * HORIZON
 
 
 def penalty_of(

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from bandit_router import alarms, effort, failure_rate, pacing
-from bandit_router.alarms import COST, QUALITY, At, Cut
-from bandit_router.learned_state import LearnedState, Problem
-from bandit_router.policies.base import Policy
+from bandit_router.alarms import COST, QUALITY, At, Cut, Watch
+from bandit_router.bets import settle_rows
+from bandit_router.known_rows import Known
+from bandit_router.learned_state import LearnedState, LogRows, Problem
+from bandit_router.policies.base import InBlocks, Policy
 from bandit_router.types import FloatArray, Observation
 
 
@@ -45,6 +47,46 @@ def watched(
     if watch.age(arm, COST, paid) == 0.0:
         state = replace(state, pacer=pacing.without_surplus(state.pacer))
     return replace(state, watch=alarms.counted(watch, row, arm))
+
+
+def quietly(
+    policy: InBlocks[Any], state: LearnedState, known: Known, rows: LogRows
+) -> Watch | None:
+    """The watch after the bets on many new rows are settled, all on what is believed now; None
+    where an arm is watched or an alarm would be raised.
+
+    known: the rows' rewards and log amounts.
+    """
+    watch = state.watch
+    if alarms.anyone_watched(watch, state.pacer.paid):
+        return None
+    amounts = known.log_amount.arm.size
+    if amounts not in (0, rows.arm.size):
+        return None
+    rewarded = np.isfinite(rows.reward)
+    predicted = policy.predicted(state.policy, known.reward.z, known.reward.arm)
+    capital, runs = watch.capital.copy(), watch.runs.copy()
+    for kind, about, gains in (
+        (QUALITY, rewarded, alarms.quality_gains_of_rows(known.reward.value, *predicted)),
+        (
+            COST,
+            slice(amounts),
+            alarms.cost_gains_of_rows(*effort.surprises(state.effort, known.log_amount)),
+        ),
+    ):
+        arms, decision_seq = rows.arm[about], rows.decision_seq[about]
+        for arm in set(arms.tolist()):
+            own = arms == arm
+            reached = settle_rows(
+                capital[arm, kind], runs[arm, kind], gains[own], decision_seq[own]
+            )
+            if reached >= alarms.ODDS:
+                return None
+    counts, latest = watch.rows.copy(), watch.latest.copy()
+    counts[:, QUALITY] += np.bincount(rows.arm[rewarded], minlength=latest.size)
+    counts[:, COST] += np.bincount(rows.arm, minlength=latest.size)
+    np.maximum.at(latest, rows.arm, rows.decision_seq.astype(np.float64))
+    return alarms.with_rows(alarms.with_capital(watch, capital, runs), counts, latest)
 
 
 def _cut(

@@ -11,7 +11,7 @@ from bandit_router.types import FloatArray, IntArray
 # Many prompts are kept in half the memory.
 Features = FloatArray | NDArray[np.float32]
 # Enough rows that array calls cost nothing beside the arithmetic, few enough to stay in cache.
-_ROWS = 256
+_ROWS = 512
 
 
 class CoordinatesAhead:
@@ -28,10 +28,15 @@ class CoordinatesAhead:
         self._z = np.zeros((0, 0))
 
     def at(self, basis: Basis, step: int) -> FloatArray:
-        """Coordinates of the request at ``step`` under ``basis``."""
-        place = step - self._start
-        if basis is not self._basis or not 0 <= place < self._z.shape[0]:
-            rows = self._order[step : step + _ROWS]
-            self._basis, self._start, place = basis, step, 0
+        """(d,) coordinates of the request at ``step`` under ``basis``."""
+        return np.array(self.many(basis, slice(step, step + 1))[0])
+
+    def many(self, basis: Basis, steps: slice) -> FloatArray:
+        """(N, d) coordinates of the requests at ``steps``, not to be written to."""
+        first, last = steps.start - self._start, steps.stop - self._start
+        if basis is not self._basis or first < 0 or last > self._z.shape[0]:
+            rows = self._order[steps.start : max(steps.start + _ROWS, steps.stop)]
+            self._basis, self._start = basis, steps.start
             self._z = coordinates_of_rows(basis, self._features[rows].astype(np.float64))
-        return np.array(self._z[place])
+            first, last = 0, steps.stop - steps.start
+        return self._z[first:last]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -119,6 +119,26 @@ class Policy(Protocol[State]):
     def carried(self, state: State, origin: IntArray, share: FloatArray) -> State: ...
     def arrays(self, state: State) -> Mapping[str, FloatArray]: ...
     def from_arrays(self, arrays: Mapping[str, FloatArray]) -> State: ...
+
+
+@runtime_checkable
+class InBlocks(Policy[State], Protocol[State]):
+    """What a policy may offer besides: many requests at once, all on the same state.
+
+    Each function gives what its counterpart for one request gives, up to rounding, and a pmf up
+    to its own error. z: (N, d).
+    ``beliefs_of_rows`` and ``pmf_of_rows`` give (N, K); ``predicted`` the mean and sd (N,) of
+    each row's own arm; ``update_rows`` the state after rows that are all new.
+    """
+
+    def beliefs_of_rows(self, state: State, z: FloatArray) -> Beliefs: ...
+    def pmf_of_rows(
+        self, beliefs: Beliefs, penalty: FloatArray, eligible: BoolArray
+    ) -> FloatArray: ...
+    def predicted(
+        self, state: State, z: FloatArray, arm: IntArray
+    ) -> tuple[FloatArray, FloatArray]: ...
+    def update_rows(self, state: State, rows: Rows) -> State: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bandit_router.heads import HeadBank, sds_and_draws
-from bandit_router.pmf import argmax_pmf
-from bandit_router.policies.base import Beliefs, Context
+from bandit_router import heads
+from bandit_router.heads import HeadBank
+from bandit_router.pmf import argmax_pmf, argmax_pmf_of_rows
+from bandit_router.policies.base import Beliefs, Context, Rows
 from bandit_router.policies.linear import LinearPolicy
-from bandit_router.types import BoolArray, FloatArray
+from bandit_router.types import BoolArray, FloatArray, IntArray
 
 # Share of the posterior sd along context directions that choices are drawn with. The level of
 # every arm is drawn in full.
@@ -35,7 +36,7 @@ class Thompson(LinearPolicy):
 
     def beliefs(self, state: HeadBank, z: FloatArray) -> Beliefs:
         """Posterior mean and sd of zᵀθ_k, and the sd that choices are drawn by."""
-        sd, drawn = sds_and_draws(state, z, self.context_share)
+        sd, drawn = heads.sds_and_draws(state, z, self.context_share)
         if self.sampling_scale != 1.0:
             drawn = self.sampling_scale * drawn
         return Beliefs(state.means.dot(z), sd, drawn)
@@ -48,6 +49,26 @@ class Thompson(LinearPolicy):
         drawn[:, 0] = z[:, 0]
         variance = np.maximum((drawn * drawn) @ diagonals.T, 0.0)
         return mean, self.sampling_scale * np.sqrt(variance)
+
+    def beliefs_of_rows(self, state: HeadBank, z: FloatArray) -> Beliefs:
+        """``beliefs`` of many requests, (N, K)."""
+        sd, drawn = heads.rows_of_sds_and_draws(state, z, self.context_share)
+        return Beliefs(z @ state.means.T, sd, self.sampling_scale * drawn)
+
+    def pmf_of_rows(self, beliefs: Beliefs, penalty: FloatArray, eligible: BoolArray) -> FloatArray:
+        """``pmf`` of many requests, (N, K)."""
+        sd = beliefs.sd if beliefs.drawn_sd is None else beliefs.drawn_sd
+        return argmax_pmf_of_rows(beliefs.mean - penalty, sd, eligible)
+
+    def predicted(
+        self, state: HeadBank, z: FloatArray, arm: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """``belief_of`` each row's own arm, (N,)."""
+        return heads.predicted(state, z, arm)
+
+    def update_rows(self, state: HeadBank, rows: Rows) -> HeadBank:
+        """The heads after many rewards arrive."""
+        return heads.with_new_rows(state, rows.z, rows.arm, rows.value, rows.weight)
 
     def pmf(self, state: HeadBank, context: Context, eligible: BoolArray) -> FloatArray:
         utility = context.beliefs.mean - context.penalty

@@ -60,6 +60,8 @@ FLOOR_OF = {
     "bandit_router.known_rows": Floor.MATHEMATICS,
     "bandit_router.likeness": Floor.MATHEMATICS,
     "bandit_router.learned_state": Floor.MATHEMATICS,
+    "bandit_router.bets": Floor.MATHEMATICS,
+    "bandit_router.in_blocks": Floor.MATHEMATICS,
     "bandit_router.learning": Floor.MATHEMATICS,
     "bandit_router.limits": Floor.VOCABULARY,
     "bandit_router.ope": Floor.MATHEMATICS,
