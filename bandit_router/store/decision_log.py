@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -15,12 +16,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from bandit_router.errors import RouterError, UnknownDecision
 from bandit_router.store import reward_log
 from bandit_router.store.engine import store_errors
-from bandit_router.store.fast_writes import copy_rows, driver_transaction
+from bandit_router.store.fast_writes import copy_rows, driver_of
 from bandit_router.store.group_writer import RETRY_DELAYS_S, GroupWriter
 from bandit_router.store.rows import attempt_row, decision_row, outcome_row
 from bandit_router.store.tables import attempts, decisions, outcomes, rewards
 from bandit_router.types import Attempt, Decision, Outcome, Reward
 
+# An answer may wait for its decision, if its model is as quick as that; nobody waits for an
+# outcome, which is promised within 100 ms. Measured at 32 connections: CPU per request fell by
+# 300 us here and by 120 us in Postgres.
+DECISION_SPACING_S = 0.002
+OUTCOME_SPACING_S = 0.025
 # A retry after a connection lost at commit meets its own row.
 INSERT_DECISION = postgres_insert(decisions).on_conflict_do_nothing(index_elements=["id"])
 
@@ -62,36 +68,53 @@ class PostgresDecisionLog:
         retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
     ) -> None:
         self._engine = engine
-        self._writer: GroupWriter[Decision | _Ending, None] = GroupWriter(
-            self._write,
+        self._decisions: GroupWriter[Decision, None] = GroupWriter(
+            self._write_decisions,
             queue_limit=queue_limit,
             group_limit=group_limit,
             retry_delays_s=retry_delays_s,
+            spacing_s=DECISION_SPACING_S,
         )
+        self._endings: GroupWriter[_Ending, None] = GroupWriter(
+            self._write_endings,
+            queue_limit=queue_limit,
+            group_limit=group_limit,
+            retry_delays_s=retry_delays_s,
+            spacing_s=OUTCOME_SPACING_S,
+        )
+        self._entering: dict[UUID, asyncio.Future[None]] = {}
 
     @property
     def queue_depth(self) -> int:
         """Rows handed in and not yet durable."""
-        return self._writer.depth
+        return self._decisions.depth + self._endings.depth
 
     async def record_decision(self, decision: Decision) -> None:
         """Store a decision. Raises StoreError, or StoreUnavailable without a database."""
-        await self._writer.submit(decision)
+        entered = self._entering[decision.id] = await self._decisions.hand_in(decision)
+        entered.add_done_callback(lambda _: self._entering.pop(decision.id, None))
+        # A caller who waits no longer leaves the row in the queue, and its outcome behind it.
+        await asyncio.shield(entered)
 
     async def record_outcome(self, outcome: Outcome, attempts: Sequence[Attempt]) -> None:
         """Store an outcome, its attempts and the learner row that they give rise to.
 
         Raises UnknownDecision, StoreError, or StoreUnavailable without a database.
         """
-        await self._writer.submit(_Ending(outcome, tuple(attempts)))
+        entering = self._entering.get(outcome.decision_id)
+        if entering is not None:
+            await asyncio.wait([entering])
+        await self._endings.submit(_Ending(outcome, tuple(attempts)))
 
     async def flush(self) -> None:
         """Wait until everything handed in so far is durable or refused."""
-        await self._writer.flush()
+        await self._decisions.flush()
+        await self._endings.flush()
 
     async def close(self) -> None:
         """Write what is queued, then take nothing more."""
-        await self._writer.close()
+        await self._decisions.close()
+        await self._endings.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -99,30 +122,36 @@ class PostgresDecisionLog:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _write(self, group: Sequence[Decision | _Ending]) -> list[RouterError | None]:
-        made = [decision_row(item) for item in group if isinstance(item, Decision)]
-        endings = [item for item in group if isinstance(item, _Ending)]
+    async def _write_decisions(self, group: Sequence[Decision]) -> list[None]:
+        rows = [decision_row(decision) for decision in group]
         with store_errors(self._engine):
             try:
-                known = await self._write_fast(made, endings)
+                async with driver_of(self._engine) as driver:
+                    # One statement is a transaction of its own.
+                    await copy_rows(driver, decisions, rows)
             except asyncpg.UniqueViolationError:
                 # A group that is tried again after a lost answer meets its own rows.
-                known = await self._write_anew(made, endings)
+                async with self._engine.begin() as connection:
+                    await connection.execute(INSERT_DECISION, rows)
+        return [None] * len(group)
+
+    async def _write_endings(self, group: Sequence[_Ending]) -> list[RouterError | None]:
+        with store_errors(self._engine):
+            try:
+                known = await self._write_fast(group)
+            except asyncpg.UniqueViolationError:
+                async with self._engine.begin() as connection:
+                    known = await _write_anew(connection, group)
         return [
-            unknown_decision(item.outcome.decision_id)
-            if isinstance(item, _Ending) and item.outcome.decision_id not in known
-            else None
-            for item in group
+            None
+            if (decision_id := ending.outcome.decision_id) in known
+            else unknown_decision(decision_id)
+            for ending in group
         ]
 
-    async def _write_fast(
-        self, made: Sequence[dict[str, Any]], endings: Sequence[_Ending]
-    ) -> set[UUID]:
-        async with driver_transaction(self._engine) as driver:
-            await copy_rows(driver, decisions, made)
-            if not endings:
-                return set()
-            ids = sorted({ending.outcome.decision_id for ending in endings})
+    async def _write_fast(self, endings: Sequence[_Ending]) -> set[UUID]:
+        ids = sorted({ending.outcome.decision_id for ending in endings})
+        async with driver_of(self._engine) as driver, driver.transaction():
             # Locked first: what comes next has to see what others wrote until then.
             known = {row["id"] for row in await driver.fetch(LOCK, ids)}
             found = {row["id"]: row for row in await driver.fetch(FACTS, ids)}
@@ -136,14 +165,6 @@ class PostgresDecisionLog:
             if rows:
                 await driver.execute(NOTIFY)
             return known
-
-    async def _write_anew(
-        self, made: Sequence[dict[str, Any]], endings: Sequence[_Ending]
-    ) -> set[UUID]:
-        async with self._engine.begin() as connection:
-            if made:
-                await connection.execute(INSERT_DECISION, made)
-            return await _write_endings(connection, endings) if endings else set()
 
 
 def _credit_of(fact: asyncpg.Record) -> reward_log.Credit | None:
@@ -178,7 +199,7 @@ def unknown_decision(decision_id: UUID) -> UnknownDecision:
     )
 
 
-async def _write_endings(connection: AsyncConnection, endings: Sequence[_Ending]) -> set[UUID]:
+async def _write_anew(connection: AsyncConnection, endings: Sequence[_Ending]) -> set[UUID]:
     """Store outcomes and attempts; returns the ids of the decisions that exist."""
     ids = sorted({ending.outcome.decision_id for ending in endings})
     known = set(await reward_log.lock_decisions(connection, ids))

@@ -18,14 +18,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 
 @asynccontextmanager
-async def driver_transaction(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connection]:
-    """A transaction on a pooled connection's driver; a connection that was lost leaves the pool."""
+async def driver_of(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connection]:
+    """A pooled connection's driver; a connection that was lost leaves the pool."""
     async with engine.connect() as connection:
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver is not None
         try:
-            async with driver.transaction():
-                yield driver
+            yield driver
         finally:
             if driver.is_closed():
                 await connection.invalidate()

@@ -23,6 +23,8 @@ class GroupWriter(Generic[Item, Result]):
     error in place of a result goes to that item's caller alone. When it raises
     StoreUnavailable the group is tried again after each of retry_delays_s; on any other error
     the group is split until the rows at fault stand alone, so that neighbours are stored.
+    spacing_s: the least time from the beginning of one group to that of the next. An item that
+    comes alone does not wait; under load, groups grow and each row costs less.
     """
 
     def __init__(
@@ -32,11 +34,13 @@ class GroupWriter(Generic[Item, Result]):
         queue_limit: int = 10_000,
         group_limit: int = 500,
         retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
+        spacing_s: float = 0.0,
     ) -> None:
         self._write = write
         self._queue: asyncio.Queue[tuple[Item, asyncio.Future[Result]]] = asyncio.Queue(queue_limit)
         self._group_limit = group_limit
         self._retry_delays_s = tuple(retry_delays_s)
+        self._spacing_s = spacing_s
         self._task: asyncio.Task[None] | None = None
         self._in_hand = 0
         self._down = False
@@ -53,6 +57,10 @@ class GroupWriter(Generic[Item, Result]):
         Raises what write gave for this item, StoreError where Postgres refuses it,
         StoreUnavailable when there is no database.
         """
+        return await (await self.hand_in(item))
+
+    async def hand_in(self, item: Item) -> asyncio.Future[Result]:
+        """Queue an item, waiting for room when the queue is full; the future of ``submit``."""
         if self._closed:
             raise StoreUnavailable("the store is closed: the router is shutting down")
         if self._task is None:
@@ -62,7 +70,7 @@ class GroupWriter(Generic[Item, Result]):
             )
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         await self._queue.put((item, future))
-        return await future
+        return future
 
     async def flush(self) -> None:
         """Wait until everything handed in so far is durable or refused."""
@@ -84,8 +92,13 @@ class GroupWriter(Generic[Item, Result]):
         await self.close()
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        next_s = 0.0
         while True:
             group = [await self._queue.get()]
+            if (wait_s := next_s - loop.time()) > 0.0:
+                await asyncio.sleep(wait_s)
+            next_s = loop.time() + self._spacing_s
             while len(group) < self._group_limit and not self._queue.empty():
                 group.append(self._queue.get_nowait())
             self._in_hand = len(group)

@@ -73,6 +73,24 @@ async def test_an_outcome_its_attempts_and_its_learner_row_come_together(
 
 
 @pytest.mark.asyncio
+async def test_an_outcome_waits_for_a_decision_that_is_still_being_stored(
+    engine: AsyncEngine,
+) -> None:
+    made = [make_decision() for _ in range(20)]
+    async with PostgresDecisionLog(engine) as log:
+        entering = [asyncio.create_task(log.record_decision(decision)) for decision in made]
+        # The callers of these stop waiting; the rows are on their way all the same.
+        await asyncio.sleep(0)
+        for task in entering[:5]:
+            task.cancel()
+        for decision in made:
+            await log.record_outcome(make_outcome(decision, "small"), [])
+        await asyncio.wait(entering)
+    for decision in made:
+        assert (await detail_of(engine, decision)).outcome is not None
+
+
+@pytest.mark.asyncio
 async def test_each_attempt_is_booked_to_its_own_model(engine: AsyncEngine) -> None:
     decision = make_decision()
     broken = AttemptStatus.STREAM_BROKEN
