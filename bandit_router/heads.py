@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import blas
 
-from bandit_router.evidence import Priors, fit_priors
+from bandit_router.hierarchy import Priors, fit_priors
 from bandit_router.posterior import (
     Posterior,
     Prior,

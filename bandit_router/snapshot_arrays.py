@@ -13,8 +13,8 @@ import numpy as np
 
 from bandit_router.alarms import KINDS, Cut, Watch, empty_watch
 from bandit_router.basis import Basis
-from bandit_router.evidence import Priors
 from bandit_router.heads import HeadBank
+from bandit_router.hierarchy import Priors
 from bandit_router.likeness import Likeness
 from bandit_router.posterior import Posterior, Prior, Sums
 from bandit_router.types import FloatArray

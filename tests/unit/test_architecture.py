@@ -56,6 +56,7 @@ FLOOR_OF = {
     "bandit_router.failure_rate": Floor.MATHEMATICS,
     "bandit_router.features": Floor.MATHEMATICS,
     "bandit_router.heads": Floor.MATHEMATICS,
+    "bandit_router.hierarchy": Floor.MATHEMATICS,
     "bandit_router.ids": Floor.MATHEMATICS,
     "bandit_router.known_rows": Floor.MATHEMATICS,
     "bandit_router.likeness": Floor.MATHEMATICS,
