@@ -9,9 +9,8 @@ from typing import Any, Self
 from uuid import UUID
 
 import asyncpg  # type: ignore[import-untyped]
-from sqlalchemy import insert
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bandit_router.errors import RouterError, UnknownDecision
 from bandit_router.store import reward_log
@@ -19,8 +18,8 @@ from bandit_router.store.engine import store_errors
 from bandit_router.store.fast_writes import copy_rows, driver_of
 from bandit_router.store.group_writer import RETRY_DELAYS_S, GroupWriter
 from bandit_router.store.rows import attempt_row, decision_row, outcome_row
-from bandit_router.store.tables import attempts, decisions, outcomes, rewards
-from bandit_router.types import Attempt, Decision, Outcome, Reward
+from bandit_router.store.tables import attempts, decisions, outcomes
+from bandit_router.types import Attempt, Decision, Outcome
 
 # An answer may wait for its decision, if its model is as quick as that; nobody waits for an
 # outcome, which is promised within 100 ms. Measured at 32 connections: CPU per request fell by
@@ -29,21 +28,6 @@ DECISION_SPACING_S = 0.002
 OUTCOME_SPACING_S = 0.025
 # A retry after a connection lost at commit meets its own row.
 INSERT_DECISION = postgres_insert(decisions).on_conflict_do_nothing(index_elements=["id"])
-
-
-# The same for the driver, in its own words; what is known of locked decisions in one look.
-LOCK = "SELECT id FROM decisions WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
-FACTS = """
-SELECT given.id, o.decision_id IS NOT NULL AS done, c.arm, c.reward, c.weight
-FROM unnest($1::uuid[]) AS given(id)
-LEFT JOIN outcomes o ON o.decision_id = given.id
-LEFT JOIN LATERAL (
-    SELECT arm, reward, weight FROM rewards
-    WHERE decision_id = given.id AND (reward IS NOT NULL OR previous_reward IS NOT NULL)
-    ORDER BY seq DESC LIMIT 1
-) c ON true
-"""
-NOTIFY = f"NOTIFY {reward_log.REWARDS_CHANNEL}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,42 +120,24 @@ class PostgresDecisionLog:
         return [None] * len(group)
 
     async def _write_endings(self, group: Sequence[_Ending]) -> list[RouterError | None]:
+        ids = sorted({ending.outcome.decision_id for ending in group})
         with store_errors(self._engine):
-            try:
-                known = await self._write_fast(group)
-            except asyncpg.UniqueViolationError:
-                async with self._engine.begin() as connection:
-                    known = await _write_anew(connection, group)
+            async with driver_of(self._engine) as driver, driver.transaction():
+                known = await reward_log.lock_decisions(driver, ids)
+                facts = await reward_log.facts_of(driver, ids)
+                fresh = _first_of(group, known, {id_ for id_ in ids if facts[id_].ended})
+                await copy_rows(driver, outcomes, [outcome_row(e.outcome) for e in fresh.values()])
+                await copy_rows(driver, attempts, _attempt_rows(fresh))
+                rows: list[dict[str, Any]] = []
+                for decision_id, ending in fresh.items():
+                    rows += _learner_rows(ending, facts[decision_id].credit)
+                await reward_log.append(driver, rows)
         return [
             None
             if (decision_id := ending.outcome.decision_id) in known
             else unknown_decision(decision_id)
             for ending in group
         ]
-
-    async def _write_fast(self, endings: Sequence[_Ending]) -> set[UUID]:
-        ids = sorted({ending.outcome.decision_id for ending in endings})
-        async with driver_of(self._engine) as driver, driver.transaction():
-            # Locked first: what comes next has to see what others wrote until then.
-            known = {row["id"] for row in await driver.fetch(LOCK, ids)}
-            found = {row["id"]: row for row in await driver.fetch(FACTS, ids)}
-            fresh = _first_of(endings, known, {id_ for id_ in found if found[id_]["done"]})
-            await copy_rows(driver, outcomes, [outcome_row(e.outcome) for e in fresh.values()])
-            await copy_rows(driver, attempts, _attempt_rows(fresh))
-            rows: list[dict[str, Any]] = []
-            for decision_id, ending in fresh.items():
-                rows += _learner_rows(ending, _credit_of(found[decision_id]))
-            await copy_rows(driver, rewards, rows)
-            if rows:
-                await driver.execute(NOTIFY)
-            return known
-
-
-def _credit_of(fact: asyncpg.Record) -> reward_log.Credit | None:
-    if fact["arm"] is None:
-        return None
-    reward = None if fact["reward"] is None else Reward(fact["reward"], fact["weight"])
-    return reward_log.Credit(fact["arm"], reward)
 
 
 def _first_of(
@@ -197,25 +163,6 @@ def unknown_decision(decision_id: UUID) -> UnknownDecision:
         "header returned",
         param="decision_id",
     )
-
-
-async def _write_anew(connection: AsyncConnection, endings: Sequence[_Ending]) -> set[UUID]:
-    """Store outcomes and attempts; returns the ids of the decisions that exist."""
-    ids = sorted({ending.outcome.decision_id for ending in endings})
-    known = set(await reward_log.lock_decisions(connection, ids))
-    done = set(await reward_log.answers_of(connection, ids))
-    fresh = _first_of(endings, known, done)
-    if not fresh:
-        return known
-    await connection.execute(insert(outcomes), [outcome_row(e.outcome) for e in fresh.values()])
-    if tried := _attempt_rows(fresh):
-        await connection.execute(insert(attempts), tried)
-    credited = await reward_log.credits_of(connection, fresh)
-    rows: list[dict[str, Any]] = []
-    for decision_id, ending in fresh.items():
-        rows += _learner_rows(ending, credited.get(decision_id))
-    await reward_log.append(connection, rows)
-    return known
 
 
 def _learner_rows(ending: _Ending, credit: reward_log.Credit | None) -> list[dict[str, Any]]:

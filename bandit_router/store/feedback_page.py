@@ -10,13 +10,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Text, bindparam, insert, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+import asyncpg  # type: ignore[import-untyped]
 
 from bandit_router.errors import IdempotencyConflict, RouterError
 from bandit_router.protocols import FeedbackReceipt, OpenLedger, SourceLedger
 from bandit_router.store import reward_log
 from bandit_router.store.decision_log import unknown_decision
+from bandit_router.store.fast_writes import copy_rows
 from bandit_router.store.rows import storable
 from bandit_router.store.source_table import Verdict, read_ledger, read_verdicts, write_ledger
 from bandit_router.store.tables import feedback as feedback_table
@@ -24,23 +24,26 @@ from bandit_router.types import Feedback, Reward
 
 Combine = Callable[[Mapping[str, float]], Reward | None]
 
+# Of locked decisions.
+ASKED = (
+    "SELECT id, chosen, tenant, arms, predicted_quality FROM decisions WHERE id = ANY($1::uuid[])"
+)
 # Oldest first: what each source said last of each metric.
-LAST_VALUES = reward_log.by_ids(
-    "SELECT * FROM (SELECT DISTINCT ON (decision_id, metric, source) id, decision_id, metric, "
-    "source, value FROM feedback WHERE decision_id = ANY(:ids) "
-    "ORDER BY decision_id, metric, source, id DESC) last ORDER BY id"
-)
-PREDICTED = reward_log.by_ids(
-    "SELECT id, arms, predicted_quality FROM decisions WHERE id = ANY(:ids)"
-)
-USED_KEYS = text(
-    "SELECT id, source, idempotency_key, body_sha256, decision_id FROM feedback "
-    "JOIN unnest(:sources, :keys) AS asked(asked_source, asked_key) "
-    "ON source = asked_source AND idempotency_key = asked_key"
-).bindparams(bindparam("sources", type_=ARRAY(Text)), bindparam("keys", type_=ARRAY(Text)))
-NEXT_IDS = text(
-    "SELECT nextval(pg_get_serial_sequence('feedback', 'id')) FROM generate_series(1, :count)"
-)
+LAST_VALUES = """
+SELECT decision_id, metric, source, value FROM (
+    SELECT DISTINCT ON (decision_id, metric, source) id, decision_id, metric, source, value
+    FROM feedback WHERE decision_id = ANY($1::uuid[])
+    ORDER BY decision_id, metric, source, id DESC
+) last ORDER BY id
+"""
+USED_KEYS = """
+SELECT id, source, idempotency_key, body_sha256 FROM feedback
+JOIN unnest($1::text[], $2::text[]) AS asked(asked_source, asked_key)
+ON source = asked_source AND idempotency_key = asked_key
+"""
+NEXT_IDS = """
+SELECT nextval(pg_get_serial_sequence('feedback', 'id')) AS id FROM generate_series(1, $1)
+"""
 
 
 class FeedbackPage:
@@ -51,23 +54,19 @@ class FeedbackPage:
         combine: Combine,
         ledger: SourceLedger | None,
         verdicts: Mapping[str, Verdict],
-        chosen: dict[UUID, str],
-        answered: dict[UUID, str | None],
-        credited: dict[UUID, reward_log.Credit],
-        predicted: dict[UUID, dict[str, float]],
+        decisions: Mapping[UUID, asyncpg.Record],
+        facts: Mapping[UUID, reward_log.Facts],
         values: dict[UUID, dict[str, dict[str, float | None]]],
     ) -> None:
         self._combine = combine
         self._ledger = ledger
         self._verdicts = verdicts
-        self._chosen = chosen
-        self._answered = answered
-        self._credits = credited
-        self._predicted = predicted
+        self._decisions = decisions
+        self._facts = facts
+        self._credits = {id_: found.credit for id_, found in facts.items() if found.credit}
         # By decision, metric and source; who spoke last stands last.
         self._values = values
         self._ids: Iterator[int] = iter(())
-        self._owners: dict[UUID, str] = {}
         self._keys: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._signals: list[dict[str, Any]] = []
         self._learner_rows: list[dict[str, Any]] = []
@@ -76,7 +75,7 @@ class FeedbackPage:
     @classmethod
     async def of(
         cls,
-        connection: AsyncConnection,
+        driver: asyncpg.Connection,
         ids: Sequence[UUID],
         combine: Combine,
         open_ledger: OpenLedger | None,
@@ -84,30 +83,24 @@ class FeedbackPage:
     ) -> FeedbackPage:
         """Lock the decisions, then read; what is read later cannot change meanwhile."""
         ids = sorted(set(ids))
-        chosen = await reward_log.lock_decisions(connection, ids)
-        answered = await reward_log.answers_of(connection, ids)
-        credited = await reward_log.credits_of(connection, ids)
+        await reward_log.lock_decisions(driver, ids)
+        decisions = {row["id"]: row for row in await driver.fetch(ASKED, ids)}
+        facts = await reward_log.facts_of(driver, ids)
         values: dict[UUID, dict[str, dict[str, float | None]]] = {}
         spoke = set(sources)
-        for row in await connection.execute(LAST_VALUES, {"ids": ids}):
-            values.setdefault(row.decision_id, {}).setdefault(row.metric, {})[row.source] = (
-                row.value
-            )
-            spoke.add(row.source)
+        for decision_id, metric, source, value in await driver.fetch(LAST_VALUES, ids):
+            values.setdefault(decision_id, {}).setdefault(metric, {})[source] = value
+            spoke.add(source)
         if open_ledger is None:
-            return cls(combine, None, {}, chosen, answered, credited, {}, values)
-        predicted = {
-            row.id: dict(zip(row.arms, row.predicted_quality, strict=True))
-            for row in await connection.execute(PREDICTED, {"ids": ids})
-        }
-        verdicts = await read_verdicts(connection)
-        ledger = await read_ledger(connection, open_ledger, spoke, verdicts)
-        return cls(combine, ledger, verdicts, chosen, answered, credited, predicted, values)
+            return cls(combine, None, {}, decisions, facts, values)
+        verdicts = await read_verdicts(driver)
+        ledger = await read_ledger(driver, open_ledger, spoke, verdicts)
+        return cls(combine, ledger, verdicts, decisions, facts, values)
 
     @classmethod
     async def read(
         cls,
-        connection: AsyncConnection,
+        driver: asyncpg.Connection,
         group: Sequence[Feedback],
         combine: Combine,
         open_ledger: OpenLedger | None,
@@ -115,18 +108,18 @@ class FeedbackPage:
         """The page of a group of signals."""
         ids = [signal.decision_id for signal in group]
         sources = {signal.source for signal in group}
-        page = await cls.of(connection, ids, combine, open_ledger, sources)
-        page._ids = iter(list(await connection.scalars(NEXT_IDS, {"count": len(group)})))
-        page._owners = await reward_log.tenants_of(connection, ids)
+        page = await cls.of(driver, ids, combine, open_ledger, sources)
+        page._ids = iter([row["id"] for row in await driver.fetch(NEXT_IDS, len(group))])
         page._now = max(signal.received_at for signal in group)
         keyed = [signal for signal in group if signal.idempotency_key is not None]
         if keyed:
-            asked = {
-                "sources": [signal.source for signal in keyed],
-                "keys": [_scoped_key(signal) for signal in keyed],
-            }
-            for row in await connection.execute(USED_KEYS, asked):
-                page._keys[row.source, row.idempotency_key] = (row.id, row.body_sha256)
+            used = await driver.fetch(
+                USED_KEYS,
+                [signal.source for signal in keyed],
+                [_scoped_key(signal) for signal in keyed],
+            )
+            for row in used:
+                page._keys[row["source"], row["idempotency_key"]] = (row["id"], row["body_sha256"])
         return page
 
     @property
@@ -138,15 +131,15 @@ class FeedbackPage:
     def enter(self, signal: Feedback) -> FeedbackReceipt | RouterError:
         """Take one signal in; the receipt, or the error that its caller gets."""
         # Another tenant's decision is as unknown as one that never was.
-        owner = self._owners.get(signal.decision_id)
-        if owner is not None and signal.tenant not in (None, owner):
+        decision = self._decisions.get(signal.decision_id)
+        if decision is not None and signal.tenant not in (None, decision["tenant"]):
             return unknown_decision(signal.decision_id)
         body = _body_digest(signal)
         if signal.idempotency_key is not None:
             used = self._keys.get((signal.source, _scoped_key(signal)))
             if used is not None:
                 return self._again(signal, body, *used)
-        if signal.decision_id not in self._chosen:
+        if decision is None:
             return unknown_decision(signal.decision_id)
         said = self._values.setdefault(signal.decision_id, {}).setdefault(signal.metric, {})
         state = _state(said, signal)
@@ -162,19 +155,26 @@ class FeedbackPage:
     def settle(self, decision_id: UUID) -> Reward | None:
         """The decision's reward as it now stands; what differs from the log is appended."""
         reward = self._reward(decision_id)
-        if decision_id in self._chosen:
+        if decision_id in self._decisions:
             self._credit(decision_id, reward)
         return reward
 
     def _arm(self, decision_id: UUID) -> str:
-        return self._answered.get(decision_id) or self._chosen[decision_id]
+        return self._facts[decision_id].answered_by or str(self._decisions[decision_id]["chosen"])
+
+    def _expected(self, decision_id: UUID) -> float | None:
+        """The quality that was predicted of the arm; None where the decision says nothing of it."""
+        decision, arm = self._decisions.get(decision_id), self._arm(decision_id)
+        if decision is None or arm not in decision["arms"]:
+            return None
+        return float(decision["predicted_quality"][decision["arms"].index(arm)])
 
     def _tell(self, signal: Feedback, before: float | None) -> None:
         """Enter what the source says now, instead of before, into the ledger."""
         if self._ledger is None:
             return
         arm = self._arm(signal.decision_id)
-        expected = self._predicted[signal.decision_id].get(arm)
+        expected = self._expected(signal.decision_id)
         if expected is None:
             return
         for value, count in ((before, -1.0), (signal.value, 1.0)):
@@ -185,7 +185,7 @@ class FeedbackPage:
 
     def _residual(self, decision_id: UUID, metric: str, value: float | None) -> float:
         """How far a value is from what was predicted; 0 where either says nothing."""
-        expected = self._predicted.get(decision_id, {}).get(self._arm(decision_id))
+        expected = self._expected(decision_id)
         reward = None if value is None else self._combine({metric: value})
         return 0.0 if expected is None or reward is None else reward.value - expected
 
@@ -213,13 +213,12 @@ class FeedbackPage:
             else replace(reward, weight=reward.weight * least)
         )
 
-    async def write(self, connection: AsyncConnection) -> None:
+    async def write(self, driver: asyncpg.Connection) -> None:
         """Store what the group added."""
-        if self._signals:
-            await connection.execute(insert(feedback_table), self._signals)
-        await reward_log.append(connection, self._learner_rows)
+        await copy_rows(driver, feedback_table, self._signals)
+        await reward_log.append(driver, self._learner_rows)
         if self._ledger is not None and self._now is not None:
-            await write_ledger(connection, self._ledger, self._now)
+            await write_ledger(driver, self._ledger, self._now)
 
     def _again(
         self, signal: Feedback, body: bytes, feedback_id: int, first_body: bytes

@@ -12,16 +12,15 @@ import math
 from collections.abc import Sequence
 from typing import Self
 
-from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bandit_router.errors import InvalidFeedback, RouterError
 from bandit_router.protocols import FeedbackReceipt, OpenLedger
 from bandit_router.store.engine import store_errors
+from bandit_router.store.fast_writes import driver_of
 from bandit_router.store.feedback_page import Combine, FeedbackPage
 from bandit_router.store.group_writer import RETRY_DELAYS_S, GroupWriter
 from bandit_router.store.rows import storable
-from bandit_router.store.tables import feedback_verdicts
 from bandit_router.types import Feedback
 
 LONGEST_KEY = 256
@@ -29,9 +28,8 @@ LONGEST_KEY = 256
 SETTLED_TOGETHER = 200
 log = logging.getLogger(__name__)
 
-SPOKEN_OF = text(
-    "SELECT DISTINCT decision_id FROM feedback WHERE source = :source ORDER BY decision_id"
-)
+SPOKEN_OF = "SELECT DISTINCT decision_id FROM feedback WHERE source = $1 ORDER BY decision_id"
+SETTLED = "UPDATE feedback_verdicts SET settled = true WHERE source = $1"
 
 
 class PostgresFeedbackStore:
@@ -98,10 +96,10 @@ class PostgresFeedbackStore:
 
     async def _write(self, group: Sequence[Feedback]) -> list[FeedbackReceipt | RouterError]:
         with store_errors(self._engine):
-            async with self._engine.begin() as connection:
-                page = await FeedbackPage.read(connection, group, self._combine, self._open_ledger)
+            async with driver_of(self._engine) as driver, driver.transaction():
+                page = await FeedbackPage.read(driver, group, self._combine, self._open_ledger)
                 results = [page.enter(signal) for signal in group]
-                await page.write(connection)
+                await page.write(driver)
         if page.unsettled and (self._settling is None or self._settling.done()):
             self._settling = asyncio.create_task(self._settle(page.unsettled), name="verdicts")
         return results
@@ -119,22 +117,16 @@ class PostgresFeedbackStore:
 
     async def _settle_source(self, source: str) -> None:
         with store_errors(self._engine):
-            async with self._engine.begin() as connection:
-                asked = await connection.scalars(SPOKEN_OF, {"source": source})
-                ids = list(asked)
-            for start in range(0, len(ids), SETTLED_TOGETHER):
-                some = ids[start : start + SETTLED_TOGETHER]
-                async with self._engine.begin() as connection:
-                    page = await FeedbackPage.of(connection, some, self._combine, self._open_ledger)
-                    for decision_id in some:
-                        page.settle(decision_id)
-                    await page.write(connection)
-            async with self._engine.begin() as connection:
-                await connection.execute(
-                    update(feedback_verdicts)
-                    .where(feedback_verdicts.c.source == source)
-                    .values(settled=True)
-                )
+            async with driver_of(self._engine) as driver:
+                ids = [row["decision_id"] for row in await driver.fetch(SPOKEN_OF, source)]
+                for start in range(0, len(ids), SETTLED_TOGETHER):
+                    some = ids[start : start + SETTLED_TOGETHER]
+                    async with driver.transaction():
+                        page = await FeedbackPage.of(driver, some, self._combine, self._open_ledger)
+                        for decision_id in some:
+                            page.settle(decision_id)
+                        await page.write(driver)
+                await driver.execute(SETTLED, source)
 
 
 def _check(feedback: Feedback) -> None:

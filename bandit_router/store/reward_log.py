@@ -8,18 +8,31 @@ its final reward on the arm it belongs to, in whatever order the facts came.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, bindparam, insert, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+import asyncpg  # type: ignore[import-untyped]
 
+from bandit_router.store.fast_writes import copy_rows
 from bandit_router.store.tables import rewards
 from bandit_router.types import Reward
 
 REWARDS_CHANNEL = "bandit_router_rewards"
+# In the order of ids, so that two groups that share decisions wait instead of deadlocking.
+LOCK = "SELECT id FROM decisions WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
+FACTS = """
+SELECT given.id, o.decision_id IS NOT NULL AS ended, o.answered_by, c.arm, c.reward, c.weight
+FROM unnest($1::uuid[]) AS given(id)
+LEFT JOIN outcomes o ON o.decision_id = given.id
+LEFT JOIN LATERAL (
+    SELECT arm, reward, weight FROM rewards
+    WHERE decision_id = given.id AND (reward IS NOT NULL OR previous_reward IS NOT NULL)
+    ORDER BY seq DESC LIMIT 1
+) c ON true
+"""
+NOTIFY = f"NOTIFY {REWARDS_CHANNEL}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,49 +43,35 @@ class Credit:
     reward: Reward | None
 
 
-def by_ids(statement: str) -> Any:
-    """A statement with one parameter ``ids``, an array of decision ids."""
-    return text(statement).bindparams(bindparam("ids", type_=ARRAY(Uuid)))
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a decision. ended: whether it has an outcome; answered_by: of that;
+    credit: None where no model ever had a reward of it."""
+
+    ended: bool
+    answered_by: str | None
+    credit: Credit | None
 
 
-# In the order of ids, so that two groups that share decisions wait instead of deadlocking.
-LOCK = by_ids("SELECT id, chosen FROM decisions WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
-CREDITS = by_ids(
-    "SELECT DISTINCT ON (decision_id) decision_id, arm, reward, weight FROM rewards "
-    "WHERE decision_id = ANY(:ids) AND (reward IS NOT NULL OR previous_reward IS NOT NULL) "
-    "ORDER BY decision_id, seq DESC"
-)
-TENANTS = by_ids("SELECT id, tenant FROM decisions WHERE id = ANY(:ids)")
-ANSWERED = by_ids("SELECT decision_id, answered_by FROM outcomes WHERE decision_id = ANY(:ids)")
+async def lock_decisions(driver: asyncpg.Connection, ids: Sequence[UUID]) -> set[UUID]:
+    """Lock decisions until the transaction ends; gives those that exist.
+
+    A statement of its own: what comes next has to see what others wrote until then.
+    """
+    return {row["id"] for row in await driver.fetch(LOCK, ids)}
 
 
-async def lock_decisions(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, str]:
-    """Lock decisions until the transaction ends; gives the chosen arm of those that exist."""
-    found = await connection.execute(LOCK, {"ids": list(ids)})
-    return {row.id: row.chosen for row in found}
-
-
-async def tenants_of(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, str]:
-    """Whose decisions these are."""
-    found = await connection.execute(TENANTS, {"ids": list(ids)})
-    return {row.id: row.tenant for row in found}
-
-
-async def credits_of(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Credit]:
+async def facts_of(driver: asyncpg.Connection, ids: Sequence[UUID]) -> dict[UUID, Facts]:
     """What the log so far says of locked decisions."""
-    found = await connection.execute(CREDITS, {"ids": list(ids)})
-    return {
-        row.decision_id: Credit(
-            row.arm, None if row.reward is None else Reward(row.reward, row.weight)
-        )
-        for row in found
-    }
+    return {row["id"]: _facts(row) for row in await driver.fetch(FACTS, ids)}
 
 
-async def answers_of(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, str | None]:
-    """The answering model of those decisions whose outcome is known."""
-    found = await connection.execute(ANSWERED, {"ids": list(ids)})
-    return {row.decision_id: row.answered_by for row in found}
+def _facts(row: asyncpg.Record) -> Facts:
+    credit = None
+    if row["arm"] is not None:
+        reward = None if row["reward"] is None else Reward(row["reward"], row["weight"])
+        credit = Credit(row["arm"], reward)
+    return Facts(row["ended"], row["answered_by"], credit)
 
 
 def learner_row(
@@ -103,9 +102,9 @@ def learner_row(
     }
 
 
-async def append(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
+async def append(driver: asyncpg.Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Append learner rows in this order, and wake the learner when the transaction commits."""
     if not rows:
         return
-    await connection.execute(insert(rewards), rows)
-    await connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": REWARDS_CHANNEL})
+    await copy_rows(driver, rewards, rows)
+    await driver.execute(NOTIFY)

@@ -6,28 +6,54 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ARRAY, Text, bindparam, select, text
+import asyncpg  # type: ignore[import-untyped]
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bandit_router.protocols import OpenLedger, SourceLedger
 from bandit_router.store.engine import store_errors
+from bandit_router.store.fast_writes import driver_of
 from bandit_router.store.tables import feedback_sources, feedback_verdicts
 from bandit_router.types import Tally
 
-OWN = text("SELECT * FROM feedback_sources WHERE source = ANY(:sources)").bindparams(
-    bindparam("sources", type_=ARRAY(Text))
+VERDICTS = (
+    "SELECT source, quarantined, reason, decided_at, by_operator, settled FROM feedback_verdicts"
 )
-TOTALS = text(
-    "SELECT metric, arm, sum(signals) AS signals, sum(total) AS total, sum(square) AS square "
-    "FROM feedback_sources s WHERE NOT EXISTS (SELECT FROM feedback_verdicts v "
-    "WHERE v.source = s.source AND v.quarantined) GROUP BY metric, arm"
+# Some sources' own tallies, then what all that are believed say together, then the one of these
+# with most to say. In one statement, since every group of signals asks.
+STANDING = """
+WITH believed AS (
+    SELECT * FROM feedback_sources s WHERE NOT EXISTS
+    (SELECT FROM feedback_verdicts v WHERE v.source = s.source AND v.quarantined)
 )
-MOST = text(
-    "SELECT source, sum(signals) AS signals FROM feedback_sources s WHERE NOT EXISTS "
-    "(SELECT FROM feedback_verdicts v WHERE v.source = s.source AND v.quarantined) "
-    "GROUP BY source ORDER BY 2 DESC, 1 LIMIT 1"
+SELECT 'own' AS kind, source, metric, arm, signals, total, square
+FROM feedback_sources WHERE source = ANY($1::text[])
+UNION ALL
+SELECT 'all', NULL, metric, arm, sum(signals), sum(total), sum(square)
+FROM believed GROUP BY metric, arm
+UNION ALL
+SELECT * FROM (
+    SELECT 'most', source, NULL, NULL, sum(signals) AS signals, NULL::float8, NULL::float8
+    FROM believed GROUP BY source ORDER BY signals DESC, source LIMIT 1
+) most
+"""
+ADD = """
+INSERT INTO feedback_sources AS s (source, metric, arm, signals, total, square)
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::float8[], $5::float8[], $6::float8[]
 )
+ON CONFLICT (source, metric, arm) DO UPDATE SET signals = s.signals + excluded.signals,
+    total = s.total + excluded.total, square = s.square + excluded.square
+"""
+# Another replica may have come to the same verdict meanwhile.
+SET_ASIDE = """
+INSERT INTO feedback_verdicts
+    (source, reason, decided_at, by_operator, quarantined, settled)
+SELECT source, reason, $3, false, true, false
+FROM unnest($1::text[], $2::text[]) AS found(source, reason)
+ON CONFLICT (source) DO NOTHING
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,30 +81,29 @@ class SourceReport:
     verdict: Verdict | None
 
 
-async def read_verdicts(connection: AsyncConnection) -> dict[str, Verdict]:
+async def read_verdicts(driver: asyncpg.Connection) -> dict[str, Verdict]:
     """Every verdict, by source."""
-    found = await connection.execute(select(feedback_verdicts))
-    return {row["source"]: Verdict(**row) for row in found.mappings()}
+    return {row["source"]: Verdict(**row) for row in await driver.fetch(VERDICTS)}
 
 
 async def read_ledger(
-    connection: AsyncConnection,
+    driver: asyncpg.Connection,
     open_ledger: OpenLedger,
     sources: Collection[str],
     verdicts: dict[str, Verdict],
 ) -> SourceLedger:
     """The ledger at what is known of these sources, and of all together."""
     own: dict[tuple[str, str, str], Tally] = {}
+    totals: dict[tuple[str, str], Tally] = {}
     counts: dict[str, float] = {}
-    for row in await connection.execute(OWN, {"sources": sorted(sources)}):
-        own[row.source, row.metric, row.arm] = Tally(row.signals, row.total, row.square)
-        counts[row.source] = counts.get(row.source, 0.0) + row.signals
-    totals = {
-        (row.metric, row.arm): Tally(row.signals, row.total, row.square)
-        for row in await connection.execute(TOTALS)
-    }
-    for row in await connection.execute(MOST):
-        counts[row.source] = row.signals
+    for kind, source, metric, arm, *sums in await driver.fetch(STANDING, sorted(sources)):
+        if kind == "own":
+            own[source, metric, arm] = Tally(*sums)
+            counts[source] = counts.get(source, 0.0) + sums[0]
+        elif kind == "all":
+            totals[metric, arm] = Tally(*sums)
+        else:
+            counts[source] = sums[0]
     quarantined = [name for name, verdict in verdicts.items() if verdict.quarantined]
     trusted = [
         name
@@ -88,41 +113,18 @@ async def read_ledger(
     return open_ledger(own, totals, counts, quarantined, trusted)
 
 
-async def write_ledger(connection: AsyncConnection, ledger: SourceLedger, now: datetime) -> None:
+async def write_ledger(driver: asyncpg.Connection, ledger: SourceLedger, now: datetime) -> None:
     """Add what was entered, and the new verdicts.
 
     Rows are taken in the order of their keys, so that two groups wait instead of deadlocking.
     """
-    for key in sorted(ledger.changes):
-        change = ledger.changes[key]
-        added = insert(feedback_sources).values(
-            source=key[0],
-            metric=key[1],
-            arm=key[2],
-            signals=change.count,
-            total=change.total,
-            square=change.square,
-        )
-        await connection.execute(
-            added.on_conflict_do_update(
-                index_elements=["source", "metric", "arm"],
-                set_={
-                    name: feedback_sources.c[name] + added.excluded[name]
-                    for name in ("signals", "total", "square")
-                },
-            )
-        )
-    for source, reason in sorted(ledger.verdicts.items()):
-        verdict = insert(feedback_verdicts).values(
-            source=source,
-            reason=reason,
-            decided_at=now,
-            by_operator=False,
-            quarantined=True,
-            settled=False,
-        )
-        # Another replica may have come to the same verdict meanwhile.
-        await connection.execute(verdict.on_conflict_do_nothing(index_elements=["source"]))
+    if ledger.changes:
+        changes = sorted(ledger.changes.items())
+        rows = [(*key, change.count, change.total, change.square) for key, change in changes]
+        await driver.execute(ADD, *zip(*rows, strict=True))
+    if ledger.verdicts:
+        found = zip(*sorted(ledger.verdicts.items()), strict=True)
+        await driver.execute(SET_ASIDE, *found, now)
 
 
 class SourceTable:
@@ -134,8 +136,9 @@ class SourceTable:
     async def reports(self) -> list[SourceReport]:
         """Every source, the one with the most signals first."""
         with store_errors(self._engine):
+            async with driver_of(self._engine) as driver:
+                verdicts = await read_verdicts(driver)
             async with self._engine.connect() as connection:
-                verdicts = await read_verdicts(connection)
                 rows = (await connection.execute(select(feedback_sources))).all()
         tallies: dict[str, dict[tuple[str, str], Tally]] = {name: {} for name in verdicts}
         for row in rows:
