@@ -13,6 +13,7 @@ from bandit_router.types import FeatureArray, RoutingRequest
 
 _BUCKET_BITS = 14
 _BUCKETS = 1 << _BUCKET_BITS
+_BUCKET_SHIFT, _LOWEST_BIT = np.uint32(32 - _BUCKET_BITS), np.uint32(1)
 _SYSTEM_SALT = np.uint32(0x2545F491)
 # Squared length that each group of n-grams gets, where the prompt has it.
 _WORD_SHARE, _CHARACTER_SHARE, _SYSTEM_SHARE = 0.3, 0.6, 0.1
@@ -70,14 +71,16 @@ class HashedNgrams:
 def _weigh(hashes: HashArray, share: float) -> tuple[HashArray, NDArray[np.float32]]:
     """Each distinct n-gram's bucket and signed weight; the weights' squares sum to share."""
     ordered = np.sort(hashes)
-    # Where each run of equal hashes begins, and the end of the last.
-    edge = np.ones(ordered.size + 1, dtype=np.bool_)
-    edge[1:-1] = ordered[1:] != ordered[:-1]
-    edges = np.flatnonzero(edge)
-    distinct = ordered[edges[:-1]]
-    counts = edges[1:] - edges[:-1]
-    weights = 1.0 + np.log(counts)
-    weights *= np.sqrt(share / (weights @ weights))
+    new = ordered[1:] != ordered[:-1]
+    if new.all():
+        # Most short prompts repeat nothing: one weight for all.
+        distinct, weights = ordered, np.sqrt(share / ordered.size)
+    else:
+        # Where each run of equal hashes begins, and the end of the last.
+        edges = np.concatenate(([0], new.nonzero()[0] + 1, [ordered.size]))
+        distinct = ordered[edges[:-1]]
+        weights = 1.0 + np.log(edges[1:] - edges[:-1])
+        weights *= np.sqrt(share / (weights @ weights))
     # The bucket is the top bits, the sign the lowest: independent after mixing.
-    signs = (distinct & np.uint32(1)) * 2.0 - 1.0
-    return distinct >> np.uint32(32 - _BUCKET_BITS), (weights * signs).astype(np.float32)
+    signs = (distinct & _LOWEST_BIT) * 2.0 - 1.0
+    return distinct >> _BUCKET_SHIFT, (weights * signs).astype(np.float32)

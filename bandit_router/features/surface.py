@@ -174,7 +174,10 @@ def _code(seen: _Seen) -> float:
 
 
 def _brief_answer(seen: _Seen) -> float:
-    return max(_hint(_BRIEF_PHRASES)(seen), float(_ASKED_LENGTH.search(seen.text) is not None))
+    # To look for a word in front of a number takes a regular expression long; few texts have any.
+    numbers = b"d" in seen.classes or not seen.text.isascii()
+    asked = numbers and _ASKED_LENGTH.search(seen.text) is not None
+    return max(_hint(_BRIEF_PHRASES)(seen), float(asked))
 
 
 def _asks(words: frozenset[str]) -> Callable[[_Seen], float]:

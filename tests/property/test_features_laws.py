@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandit_router.config import FeaturesConfig
-from bandit_router.features import build_extractor
+from bandit_router.features import build_extractor, ngrams
 from bandit_router.features.ngrams import ngram_hashes
 from bandit_router.features.prompt import USER_TEXT_LIMIT, window
 from bandit_router.types import RoutingRequest
@@ -125,3 +126,13 @@ def test_metadata_values_reach_their_block() -> None:
         request = RoutingRequest(messages=(), metadata={"task": label})
         seen[label] = tuple(EXTRACTOR.extract(request).tolist())
     assert len(set(seen.values())) == 3
+
+
+@given(ANY_TEXT | st.text(alphabet="aB1 .,ΣßÄ", max_size=60))
+def test_a_short_text_read_word_by_word_has_the_ngrams_of_the_whole(text: str) -> None:
+    by_word = ngram_hashes(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ngrams, "SHORT_TEXT", -1)
+        at_once = ngram_hashes(text)
+    for left, right in zip(by_word, at_once, strict=True):
+        np.testing.assert_array_equal(np.sort(left), np.sort(right))
