@@ -23,8 +23,9 @@ class GroupWriter(Generic[Item, Result]):
     error in place of a result goes to that item's caller alone. When it raises
     StoreUnavailable the group is tried again after each of retry_delays_s; on any other error
     the group is split until the rows at fault stand alone, so that neighbours are stored.
-    spacing_s: the least time from the beginning of one group to that of the next. An item that
-    comes alone does not wait; under load, groups grow and each row costs less.
+    spacing_s: the least time from the beginning of one group to that of the next: under load,
+    groups grow and each row costs less. eager: it is kept only after a group of several, so
+    that a lone caller, one request after the other, never waits.
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class GroupWriter(Generic[Item, Result]):
         group_limit: int = 500,
         retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
         spacing_s: float = 0.0,
+        eager: bool = True,
     ) -> None:
         self._write = write
         self._queue: asyncio.Queue[tuple[Item, asyncio.Future[Result]]] = asyncio.Queue(queue_limit)
         self._group_limit = group_limit
         self._retry_delays_s = tuple(retry_delays_s)
         self._spacing_s = spacing_s
+        self._eager = eager
         self._task: asyncio.Task[None] | None = None
         self._in_hand = 0
         self._down = False
@@ -98,9 +101,12 @@ class GroupWriter(Generic[Item, Result]):
             group = [await self._queue.get()]
             if (wait_s := next_s - loop.time()) > 0.0:
                 await asyncio.sleep(wait_s)
-            next_s = loop.time() + self._spacing_s
+            begun_s = loop.time()
             while len(group) < self._group_limit and not self._queue.empty():
                 group.append(self._queue.get_nowait())
+            next_s = begun_s
+            if len(group) > 1 or not self._eager:
+                next_s += self._spacing_s
             self._in_hand = len(group)
             try:
                 await self._settle(group)
