@@ -78,7 +78,7 @@ class Breakers:
 
     def is_closed(self, model: str) -> bool:
         """Whether nothing speaks against the model."""
-        return self.state(model) is CircuitState.CLOSED
+        return all(circuit.is_closed for circuit in self._of(model))
 
     def admits(self, model: str, uniform: float) -> bool:
         """Whether a decision may choose the model. uniform: in [0, 1), fixed by the decision;

@@ -84,6 +84,10 @@ class Circuit:
         self._reason: str | None = None
         self._probing = False
 
+    @property
+    def is_closed(self) -> bool:
+        return self._open_until_s is None
+
     def state(self, now_s: float) -> CircuitState:
         if self._open_until_s is None:
             return CircuitState.CLOSED

@@ -6,6 +6,7 @@ The tables for one request's way through the gateway, beside the models and the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -148,13 +149,16 @@ class LimitSet(Section):
     usd_per_day: Dollars | None = None
     usd_per_month: Dollars | None = None
 
-    def given(self) -> Iterator[tuple[str, str, float]]:
+    @cached_property
+    def given(self) -> tuple[tuple[str, str, float], ...]:
         """(what is counted, in which window, at most) of every limit that is set."""
+        found = []
         for name in type(self).model_fields:
             most = getattr(self, name)
             if most is not None:
                 amount, _, window = name.partition("_per_")
-                yield amount, window, float(most)
+                found.append((amount, window, float(most)))
+        return tuple(found)
 
 
 class TenantConfig(Section):

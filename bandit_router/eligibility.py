@@ -121,5 +121,7 @@ def _list_price(model: ModelConfig) -> float:
 def _is_below(tier: Tier | None, minimum: Tier | None) -> bool:
     """Whether a model of this tier is weaker than asked for; one
     without a tier is not known to be strong enough."""
+    if minimum is None:
+        return False
     order = tuple(Tier)
-    return minimum is not None and (tier is None or order.index(tier) < order.index(minimum))
+    return tier is None or order.index(tier) < order.index(minimum)

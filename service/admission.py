@@ -150,7 +150,7 @@ class Admission:
             (f"key:{principal.key_id}", principal.limits),
             (f"tenant:{principal.tenant}", of_tenant),
         ):
-            for what, span, most in limits.given():
+            for what, span, most in limits.given:
                 yield Bound(subject, span, what, most)
 
     async def _settle(self, outcome: Outcome, attempts: Sequence[Attempt]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-import uuid
+import os
+import random
+from collections.abc import Callable, Mapping
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -21,8 +23,9 @@ from service.body import ClientGone, ShuttingDown, invalid_fields
 from service.chat import ChatDoor
 from service.dashboard import dashboard_routes
 from service.errors import SHUTTING_DOWN, Refused, problem_of
-from service.feedback import feedback_routes
+from service.feedback import FEEDBACK_PATH, FeedbackDoor, feedback_routes
 from service.health import health_routes
+from service.hot_doors import Door, HotDoors, OnError
 from service.metrics_door import metrics_routes
 from service.models import model_routes
 from service.openapi import describe
@@ -39,6 +42,8 @@ log = logging.getLogger(__name__)
 
 def create_app(runtime: Runtime) -> FastAPI:
     """The ASGI application over a runtime, which whoever made it starts and stops."""
+    doors = _hot_doors(runtime)
+    feedback = FeedbackDoor(runtime)
     app = FastAPI(
         title="bandit-router",
         version=__version__,
@@ -46,32 +51,22 @@ def create_app(runtime: Runtime) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # Plain routes for the hot doors: FastAPI's own cost a multiple of the routing.
-        routes=[
-            Route("/v1/chat/completions", ChatDoor(runtime).complete, methods=["POST"]),
-            *(
-                Route(f"/v1/{operation}", ChatDoor(runtime, operation).complete, methods=["POST"])
-                for operation in (
-                    Operation.COMPLETIONS,
-                    Operation.EMBEDDINGS,
-                    Operation.RESPONSES,
-                )
-            ),
-            Route("/v1/route", RouteDoor(runtime).route, methods=["POST"]),
-        ],
+        # Their POSTs do not come this far; what else is sent there is told so.
+        routes=[Route(path, door, methods=["POST"]) for path, door in doors.items()],
         middleware=[
             *_tracing(runtime),
-            Middleware(RequestIds, new_id=lambda: uuid.uuid4().hex, metrics=runtime.metrics),
+            Middleware(RequestIds, new_id=_request_ids(), metrics=runtime.metrics),
             Middleware(
                 SameSite,
                 host=runtime.config.server.host,
                 keyless=not runtime.config.server.require_api_key,
             ),
+            Middleware(HotDoors, doors={**doors, FEEDBACK_PATH: feedback.post}, on_error=ON_ERROR),
         ],
     )
     for routes in (
         outcome_routes(runtime),
-        feedback_routes(runtime),
+        feedback_routes(feedback),
         model_routes(runtime),
         health_routes(runtime),
         metrics_routes(runtime),
@@ -79,13 +74,28 @@ def create_app(runtime: Runtime) -> FastAPI:
     ):
         app.include_router(routes)
     app.router.routes.extend(dashboard_routes())
-    app.add_exception_handler(RouterError, _on_router_error)
+    for kind, on_error in ON_ERROR.items():
+        app.add_exception_handler(kind, on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_parameters)
-    app.add_exception_handler(ClientGone, _on_client_gone)
-    app.add_exception_handler(ShuttingDown, _on_shutting_down)
     describe(app)
     return app
+
+
+def _request_ids() -> Callable[[], str]:
+    """Ids that no other process gives either; they guard nothing, so nobody need be unable to
+    foretell them, and the system is asked for randomness once."""
+    source = random.Random(os.urandom(32))
+    return lambda: f"{source.getrandbits(128):032x}"
+
+
+def _hot_doors(runtime: Runtime) -> dict[str, Door]:
+    """The doors that ask a model or choose one, by path."""
+    doors: dict[str, Door] = {"/v1/chat/completions": ChatDoor(runtime).complete}
+    for operation in (Operation.COMPLETIONS, Operation.EMBEDDINGS, Operation.RESPONSES):
+        doors[f"/v1/{operation}"] = ChatDoor(runtime, operation).complete
+    doors["/v1/route"] = RouteDoor(runtime).route
+    return doors
 
 
 def _tracing(runtime: Runtime) -> list[Middleware]:
@@ -136,3 +146,10 @@ async def _on_shutting_down(request: Request, error: Exception) -> Response:
 
 async def _on_client_gone(request: Request, error: Exception) -> Response:
     return Response(status_code=CLIENT_CLOSED)
+
+
+ON_ERROR: Mapping[type[Exception], OnError] = {
+    RouterError: _on_router_error,
+    ClientGone: _on_client_gone,
+    ShuttingDown: _on_shutting_down,
+}

@@ -20,6 +20,7 @@ from service.documented import body_of
 from service.runtime import Runtime
 from service.storable import Storable
 
+FEEDBACK_PATH = "/v1/feedback"
 MOST_TAGS = 32
 LONGEST_COMMENT = 10_000
 
@@ -52,17 +53,19 @@ class FeedbackBody(BaseModel):
     tags: Annotated[dict[TagName, TagText], Field(max_length=MOST_TAGS)] = {}
 
 
-def feedback_routes(runtime: Runtime) -> APIRouter:
+class FeedbackDoor:
     """The door for quality signals."""
-    routes = APIRouter(tags=["feedback"])
 
-    @routes.post("/v1/feedback", openapi_extra=body_of(FeedbackBody))
-    async def post_feedback(request: Request) -> Response:
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def post(self, request: Request) -> Response:
         """Say how good the answer to a decision was.
 
         The last value per metric counts. With an Idempotency-Key the same body may be sent
         any number of times. The answer comes once the signal is durable.
         """
+        runtime = self._runtime
         principal = await runtime.doorkeeper.admit(request.headers, Scope.FEEDBACK)
         body = await read_object(request, runtime.config.server)
         told = validated(FeedbackBody, body)
@@ -90,6 +93,17 @@ def feedback_routes(runtime: Runtime) -> APIRouter:
             }
         )
 
+
+def feedback_routes(door: FeedbackDoor) -> APIRouter:
+    """The door as a route, for its description."""
+    routes = APIRouter(tags=["feedback"])
+    routes.add_api_route(
+        FEEDBACK_PATH,
+        door.post,
+        name="post_feedback",
+        methods=["POST"],
+        openapi_extra=body_of(FeedbackBody),
+    )
     return routes
 
 

@@ -7,6 +7,7 @@ another page sends to change something carries that page's Origin.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -46,7 +47,7 @@ class SameSite:
                 host = value.decode("latin-1")
             elif name == b"origin":
                 origin = value.decode("latin-1")
-        if self._keyless and host is not None and not self._is_here(host):
+        if self._keyless and host is not None and not _is_here(host, self._host):
             return _refusal(
                 f"the Host '{host[:100]}' is not this router's: without API keys it answers to "
                 "localhost, 127.0.0.1 and [::1] only; call one of these, or set "
@@ -63,12 +64,16 @@ class SameSite:
             )
         return None
 
-    def _is_here(self, host: str) -> bool:
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
-        return is_loopback(name) or name == self._host.lower()
+
+# Nearly all requests name the same host.
+@lru_cache(maxsize=64)
+def _is_here(host: str, own: str) -> bool:
+    """Whether a Host header names this machine. own: the address listened on."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    return is_loopback(name) or name == own.lower()
 
 
 def _refusal(message: str, code: str) -> Refused:
