@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
+import regex
 from pydantic import Field, model_validator
 
 from bandit_router.config_base import Name, Seconds, Section, Share
@@ -77,8 +77,8 @@ class CheckConfig(Section):
         if needed is not None and getattr(self, needed) is None:
             raise ValueError(f"a {self.kind} check needs {needed}")
         try:
-            re.compile(self.pattern or "")
-        except re.error as error:
+            regex.compile(self.pattern or "")
+        except regex.error as error:
             raise ValueError(
                 f"pattern {self.pattern!r} is no regular expression: {error}"
             ) from None

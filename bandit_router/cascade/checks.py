@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from bandit_router.cascade.answers import CheckedAnswer, Choice
 from bandit_router.cascade.json_schema import schema_finding
+from bandit_router.cascade.patterns import PatternTooSlow, is_in
 from bandit_router.cascade.verdict import Finding, Verdict
 from bandit_router.config_cascade import CheckConfig, CheckKind
 
@@ -58,7 +59,10 @@ def _json(check: CheckConfig, choice: Choice, answer: CheckedAnswer) -> Finding:
 def _regex(check: CheckConfig, choice: Choice, answer: CheckedAnswer) -> Finding:
     if choice.calls_tools and not choice.text:
         return Finding.passed(check)
-    found = re.search(check.pattern or "", choice.text) is not None
+    try:
+        found = is_in(check.pattern or "", choice.text)
+    except PatternTooSlow as slow:
+        return Finding.unknown(check, str(slow))
     if found is not check.forbidden:
         return Finding.passed(check)
     what = "is there" if found else "is not there"

@@ -11,17 +11,27 @@ from jsonschema.validators import extend, validator_for
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import EMPTY_REGISTRY
 
+from bandit_router.cascade.patterns import PatternTooSlow, is_in
 from bandit_router.cascade.verdict import Finding
 from bandit_router.config_cascade import CheckConfig
 
 # References that a caller's schema may follow in one check: nested ones multiply.
 MOST_REFERENCES = 10_000
-# Expressions of a caller's schema could take for ever, and nothing could stop them.
+# Each look at an expression is bounded, but a caller's schema may ask for any number of them.
 NOT_FROM_CALLERS = ("pattern", "patternProperties")
 
 
 class TooManyReferences(Exception):
     """A schema that unfolds without end."""
+
+
+BROKEN = (
+    jsonschema.SchemaError,
+    Unresolvable,
+    TooManyReferences,
+    PatternTooSlow,
+    RecursionError,
+)
 
 
 def schema_finding(check: CheckConfig, text: str, request: Mapping[str, Any]) -> Finding:
@@ -38,7 +48,7 @@ def schema_finding(check: CheckConfig, text: str, request: Mapping[str, Any]) ->
     try:
         validator = _validator(schema, from_caller=from_caller)
         worst = jsonschema.exceptions.best_match(validator.iter_errors(value))
-    except (jsonschema.SchemaError, Unresolvable, TooManyReferences, RecursionError) as broken:
+    except BROKEN as broken:
         return Finding.unknown(check, f"the schema cannot be used: {broken!s:.200}")
     if worst is None:
         return Finding.passed(check)
@@ -66,7 +76,8 @@ def requested_schema(request: Mapping[str, Any]) -> dict[str, Any] | None:
 def _validator(schema: dict[str, Any], *, from_caller: bool) -> Any:
     cls = validator_for(schema, default=jsonschema.Draft202012Validator)
     if not from_caller:
-        return cls(schema, registry=EMPTY_REGISTRY)
+        bounded: Any = extend(cls, {"pattern": _pattern, "patternProperties": _pattern_properties})  # type: ignore[no-untyped-call]
+        return bounded(schema, registry=EMPTY_REGISTRY)
     cls.check_schema(schema)
     left = MOST_REFERENCES
     kept = cls.VALIDATORS
@@ -88,6 +99,20 @@ def _validator(schema: dict[str, Any], *, from_caller: bool) -> Any:
     # By itself, jsonschema would fetch what a reference names from the network.
     checking: Any = extend(cls, changed)  # type: ignore[no-untyped-call]
     return checking(schema, registry=EMPTY_REGISTRY)
+
+
+def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:
+    if isinstance(instance, str) and not is_in(pattern, instance):
+        yield jsonschema.ValidationError(f"{instance!r:.100} does not match {pattern!r}")
+
+
+def _pattern_properties(
+    validator: Any, patterns: Mapping[str, Any], instance: Any, schema: Any
+) -> Iterator[Any]:
+    for pattern, inner in patterns.items() if isinstance(instance, dict) else ():
+        for name, value in instance.items():
+            if is_in(pattern, name):
+                yield from validator.descend(value, inner, path=name, schema_path=pattern)
 
 
 def _anything(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:

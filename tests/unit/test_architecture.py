@@ -154,6 +154,8 @@ THIRD_PARTY = {
 EXTRA_THIRD_PARTY = {
     "bandit_router.features.minilm": {"onnxruntime", "tokenizers"},
     "bandit_router.cascade.json_schema": {"jsonschema", "referencing"},
+    "bandit_router.cascade.patterns": {"regex"},
+    "bandit_router.config_cascade": {"regex"},
 }
 
 # Doors use each other by these entries only; the command line opens them all.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -117,7 +118,48 @@ def test_a_callers_schema_can_neither_fetch_nor_unfold_without_end(schema: dict[
     assert verdict(answer("[]", asked), "json_schema") is UNKNOWN
 
 
-def test_a_callers_expressions_are_left_out_since_nothing_could_stop_them() -> None:
+SLOW, ENDLESS = "(a|a)+$", "a" * 60 + "!"
+
+
+def test_an_expression_that_takes_too_long_is_given_up_and_holds_nobody() -> None:
+    assert verdict(answer("a" * 60 + "!"), "regex", pattern="(a+)+$") is not PASSED
+    stop, counted = threading.Event(), 0
+
+    def count() -> None:
+        nonlocal counted
+        while not stop.wait(0.001):
+            counted += 1
+
+    counting = threading.Thread(target=count)
+    counting.start()
+    try:
+        assert verdict(answer(ENDLESS), "regex", pattern=SLOW) is UNKNOWN
+    finally:
+        stop.set()
+        counting.join()
+    assert counted > 20
+    schema = {"type": "string", "pattern": SLOW}
+    assert verdict(answer(f'"{ENDLESS}"'), "json_schema", json_schema=schema) is UNKNOWN
+    named = {"patternProperties": {SLOW: {"type": "string"}}}
+    found = answer(f'{{"{ENDLESS}": 1}}')
+    assert verdict(found, "json_schema", json_schema=named) is UNKNOWN
+
+
+def test_patterns_of_an_operators_schema_hold() -> None:
+    schema = {
+        "properties": {"id": {"pattern": "^[a-z]+$"}},
+        "patternProperties": {"^n_": {"type": "integer"}},
+    }
+    for text, expected in (
+        ('{"id": "abc", "n_1": 1}', PASSED),
+        ('{"id": "A", "n_1": 1}', FAILED),
+        ('{"id": 7, "n_1": "1"}', FAILED),
+        ("[]", PASSED),
+    ):
+        assert verdict(answer(text), "json_schema", json_schema=schema) is expected
+
+
+def test_a_callers_expressions_are_left_out_since_there_may_be_any_number() -> None:
     schema = {"type": "string", "pattern": "(a+)+$"}
     asked = {"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}
     assert verdict(answer('"' + "a" * 60 + '!"', asked), "json_schema") is PASSED
