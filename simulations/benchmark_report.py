@@ -96,9 +96,15 @@ def print_suite(result: Mapping[str, Any], console: Console) -> None:
         if "share_moved" in report:
             console.print(
                 f"{name}: a key with 5 % of the requests moves a model's share by "
-                f"{report['share_moved']:.1%} (worst seed {report['share_moved_worst']:.1%}); "
+                f"{report['share_moved']:.1%} (worst seed {report['share_moved_worst']:.1%}), "
+                f"and another that says nothing by {report['by_chance']['share_moved']:.1%} "
+                f"(worst {report['by_chance']['share_moved_worst']:.1%}); "
                 f"if every key were believed, by {report['unguarded']['share_moved']:.1%}"
             )
+            for model, shift in report["shifts"].items():
+                known_to = shift["shift_ci95"]
+                within = "" if known_to is None else f" give or take {known_to:.1%}"
+                console.print(f"  {model}: {shift['shift']:+.1%} in the mean{within}")
         if "left_out" in report:
             console.print(f"{name}: left out, {report['left_out']}")
     print_scenarios(phased, console)

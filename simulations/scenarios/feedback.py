@@ -44,8 +44,7 @@ def delayed(truth: FloatArray, rng: np.random.Generator) -> Signals:
 
 def sparse(truth: FloatArray, rng: np.random.Generator, share: float = 0.01) -> Signals:
     """Of one answer in a hundred."""
-    late = np.where(rng.random(truth.shape[0]) < share, 0, NEVER)
-    return _signals(truth, np.broadcast_to(late[:, None], truth.shape))
+    return _silent(truth, 1.0 - share, rng)
 
 
 def biased(truth: FloatArray, rng: np.random.Generator) -> Signals:
@@ -89,6 +88,18 @@ def poisoned(
     return Signals(_steps(late), Posting(value, source, trust))
 
 
+def silenced(truth: FloatArray, rng: np.random.Generator) -> Signals:
+    """All at once and true, without the requests that a poisoned key would have: of those nothing
+    is said."""
+    return _silent(truth, POISONED_SHARE, rng)
+
+
+def silenced_elsewhere(truth: FloatArray, rng: np.random.Generator) -> Signals:
+    """The same, but another twentieth of the requests is silent."""
+    rng.random(truth.shape[0])
+    return silenced(truth, rng)
+
+
 FEEDBACK: dict[str, Callable[[FloatArray, np.random.Generator], Signals]] = {
     "stationary": at_once,
     "delayed": delayed,
@@ -97,10 +108,21 @@ FEEDBACK: dict[str, Callable[[FloatArray, np.random.Generator], Signals]] = {
     "binary": binary,
     "scarce": scarce,
 }
+# What a poisoned key is held against; no scenarios by themselves.
+WITHOUT_POISON: dict[str, Callable[[FloatArray, np.random.Generator], Signals]] = {
+    "silenced": silenced,
+    "silenced_elsewhere": silenced_elsewhere,
+}
 
 
 def _signals(value: FloatArray, late: IntArray) -> Signals:
     return Signals(_steps(late), Posting(value, np.zeros(value.shape[0], dtype=np.int64)))
+
+
+def _silent(truth: FloatArray, share: float, rng: np.random.Generator) -> Signals:
+    """All at once and true, but for a share of the requests, of which nothing is said."""
+    late = np.where(rng.random(truth.shape[0]) < share, NEVER, 0)
+    return _signals(truth, np.broadcast_to(late[:, None], truth.shape))
 
 
 def _steps(late: IntArray) -> IntArray:

@@ -13,7 +13,7 @@ from bandit_router.config import FeedbackConfig
 from bandit_router.types import FloatArray
 from simulations.baselines import fixed, mix_of
 from simulations.replay import replay
-from simulations.scenarios.feedback import FEEDBACK, poisoned
+from simulations.scenarios.feedback import FEEDBACK, WITHOUT_POISON, poisoned
 from simulations.scenarios.phased import half_width
 from simulations.simulate import Study, named_policy
 from simulations.workers import spread
@@ -28,9 +28,9 @@ POISONED_UNGUARDED = "poisoned_unguarded"
 class Repeated:
     """A study's prompts, shuffled anew at every pass, until ``requests`` are routed.
 
-    feedback: a name in ``FEEDBACK``, or ``poisoned``, with trust bounded as by default, or
-    ``poisoned_unguarded``, where every source is believed. damned, praised: the two arms that
-    a poisoned key lies about, from request ``poisoned_from`` on.
+    feedback: a name in ``FEEDBACK`` or ``WITHOUT_POISON``, or ``poisoned``, with trust bounded
+    as by default, or ``poisoned_unguarded``, where every source is believed. damned, praised:
+    the two arms that a poisoned key lies about, from request ``poisoned_from`` on.
     """
 
     study: Study
@@ -70,7 +70,7 @@ def run_repeated_seed(plan: Repeated, seed: int) -> tuple[Stretch, ...]:
             start=plan.poisoned_from,
         )
     else:
-        signals = FEEDBACK[plan.feedback](truth, told)
+        signals = {**FEEDBACK, **WITHOUT_POISON}[plan.feedback](truth, told)
     trace, _ = replay(
         study.matrix,
         study.features,
@@ -143,6 +143,15 @@ def most_moved(
     difference to the same requests without it, and that of the worst seed."""
     moved = [float(np.abs(_shares(a) - _shares(b)).max()) for a, b in zip(one, other, strict=True)]
     return {"share_moved": float(np.mean(moved)), "share_moved_worst": max(moved)}
+
+
+def shifted(
+    one: Sequence[tuple[Stretch, ...]], other: Sequence[tuple[Stretch, ...]], arm: int
+) -> dict[str, float | None]:
+    """By how much an arm's share of all requests is larger in ``one``: the mean over seeds, and
+    what that is known to."""
+    by = np.array([_shares(a)[arm] - _shares(b)[arm] for a, b in zip(one, other, strict=True)])
+    return {"shift": float(by.mean()), "shift_ci95": half_width(by)}
 
 
 def _shares(stretches: tuple[Stretch, ...]) -> FloatArray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bandit_router.errors import DataError
 from simulations.baselines import fixed
-from simulations.scenarios.feedback import FEEDBACK
+from simulations.scenarios.feedback import FEEDBACK, WITHOUT_POISON
 from simulations.scenarios.onboarding import VARIANTS, onboarding, onboarding_report
 from simulations.scenarios.outage import outage
 from simulations.scenarios.phased import PhasedStudy, phase_reports, run_phased
@@ -22,6 +22,7 @@ from simulations.scenarios.repeated import (
     most_moved,
     repeated_report,
     run_repeated,
+    shifted,
 )
 from simulations.scenarios.silent_failure import failure_report, silent_failure
 from simulations.scenarios.traffic_shift import traffic_shift
@@ -99,11 +100,15 @@ def _repeated(repeated: Repeated, plan: SuitePlan) -> list[Any]:
 
 
 def _poisoned(study: Study, plan: SuitePlan) -> dict[str, Any]:
-    """One key damns the strong model and praises the cheapest; beside the same without it, and
-    with every source believed."""
+    """One key damns the strong model and praises the cheapest; beside the same where it says
+    nothing, and where every source is believed. How far shares move by chance alone is shown by
+    another twentieth of the requests of which nothing is said: where two models are nearly alike,
+    any small change sends other requests to the one or the other."""
     cheapest = int(np.argmin([model.cost_usd for model in fixed(study.matrix)]))
     lies = {"damned": strong_arm(study), "praised": cheapest}
-    clean = _repeated(Repeated(study, "stationary", plan.requests), plan)
+    clean, other = (
+        _repeated(Repeated(study, name, plan.requests), plan) for name in WITHOUT_POISON
+    )
     guarded = Repeated(study, POISONED, plan.requests, **lies)
     traces = _repeated(guarded, plan)
     open_ears = Repeated(study, POISONED_UNGUARDED, plan.requests, **lies)
@@ -112,7 +117,9 @@ def _poisoned(study: Study, plan: SuitePlan) -> dict[str, Any]:
         "damned": study.problem.arms[lies["damned"]],
         "praised": study.problem.arms[cheapest],
         **most_moved(traces, clean),
+        "by_chance": most_moved(other, clean),
         "unguarded": most_moved(unguarded, clean),
+        "shifts": {study.problem.arms[arm]: shifted(traces, clean, arm) for arm in lies.values()},
         **repeated_report(guarded, traces),
     }
 

@@ -19,6 +19,7 @@ from simulations.scenarios.repeated import (
     most_moved,
     repeated_report,
     run_repeated,
+    shifted,
 )
 from simulations.scenarios.suite import NAMES, SuitePlan, run_suite, strong_arm, usual_budget
 from simulations.scenarios.traffic_shift import traffic_shift
@@ -81,10 +82,13 @@ def test_a_poisoned_key_moves_shares_by_less_than_five_points() -> None:
         name: run_repeated(
             Repeated(study, name, 1_500, damned=2, praised=1, poisoned_from=200), range(2), 1
         )
-        for name in ("stationary", "poisoned", "poisoned_unguarded")
+        for name in ("silenced", "poisoned", "poisoned_unguarded")
     }
-    assert most_moved(runs["poisoned"], runs["stationary"])["share_moved_worst"] < 0.05
-    assert most_moved(runs["poisoned_unguarded"], runs["stationary"])["share_moved"] > 0.05
+    assert most_moved(runs["poisoned"], runs["silenced"])["share_moved_worst"] < 0.05
+    assert most_moved(runs["poisoned_unguarded"], runs["silenced"])["share_moved"] > 0.05
+    gained = shifted(runs["poisoned_unguarded"], runs["silenced"], 1)
+    assert gained["shift"] is not None
+    assert gained["shift"] > 0.05
 
 
 @pytest.mark.parametrize("feedback", ["delayed", "biased"])
@@ -141,7 +145,9 @@ def test_the_suite_runs_every_scenario_on_a_matrix_of_its_own() -> None:
     assert reports["outage"]["model"] == "dear"
     assert set(reports["onboarding"]["variants"]) == {"recorded", "cheap", "dear", "bad"}
     assert reports["poisoned"]["damned"] == "dear"
-    assert stages[:3] == ["stationary", "poisoned", "poisoned_unguarded"]
+    assert stages[:4] == ["silenced", "silenced_elsewhere", "poisoned", "poisoned_unguarded"]
+    assert set(reports["poisoned"]["shifts"]) == {"dear", "cheap"}
+    assert reports["poisoned"]["by_chance"]["share_moved"] >= 0.0
     with pytest.raises(DataError, match="no scenario flood; there are stationary, "):
         run_suite(study, replace(plan, names=("flood",)))
 
