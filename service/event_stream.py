@@ -162,6 +162,8 @@ def _named(data: bytes, model: str) -> bytes:
 def _with_model_inside(data: bytes, model: str) -> bytes:
     """The event on one line, and the response in it under the model's name here."""
     event = orjson.loads(data)
-    if isinstance(event.get("response"), dict):
-        event["response"]["model"] = model
+    inside = event.get("response")
+    # Some servers name it only at the end.
+    if isinstance(inside, dict) and "model" in inside:
+        inside["model"] = model
     return orjson.dumps(event)

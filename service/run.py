@@ -25,6 +25,7 @@ from bandit_router.errors import ConfigError, RouterError
 from service.app import create_app
 from service.closing import Closing
 from service.log_lines import set_up_logging
+from service.memory import keep_little
 from service.runtime import Runtime
 from service.settings import check_listening, read_settings
 from service.tracing import open_tracing
@@ -47,6 +48,7 @@ def serve(config: RouterConfig, config_path: Path) -> None:
     config_path: where the configuration came from, for the banner. Raises ConfigError or
     StoreError where it cannot start.
     """
+    keep_little()
     check_listening(config.server)
     set_up_logging(os.environ, sys.stderr)
     listener = listen(config.server)

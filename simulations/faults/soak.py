@@ -4,13 +4,10 @@ memory kept."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -34,15 +31,16 @@ from simulations.faults.misbehaving import (
     silence,
     truncate,
 )
+from simulations.faults.process_memory import growth_over_half, python_memory_mb
 
 MODELS = ("small", "middle", "large")
 STREAMED, RATED, LEAVING = 0.3, 0.2, 0.02
 LEAVES_WITHIN_S = 0.05
 # Many times what the chain below may take: a request that is not over by then hangs.
 HUNG_S = 60.0
-SAMPLES = 20
+SAMPLES = 40
 # From the half of the run to its end; caches fill before. Shorter runs are not judged.
-MOST_GROWTH = 0.05
+MOST_GROWTH = 0.02
 LEAST_TO_JUDGE = 5_000
 FAULTS: tuple[Behaviour, ...] = (
     refuse(500),
@@ -107,11 +105,12 @@ def run_soak(
     Raises DemoError where the service does not start or dies.
     """
     with workspace(keep=False) as place:
-        tally, rss_mb, injected = asyncio.run(
+        tally, memory_mb, injected = asyncio.run(
             _load(place, requests, connections, fault_share, seed, on_stage, on_step)
         )
         lost = asyncio.run(_lost(place, tally))
-    half = rss_mb[len(rss_mb) // 2]
+    rss_mb = [of_each[0] for of_each in memory_mb]
+    others_mb = [sum(of_each[1:]) for of_each in memory_mb]
     report = {
         "requests": requests,
         "connections": connections,
@@ -120,7 +119,8 @@ def run_soak(
         "hung": tally.hung,
         **lost,
         "rss_mb": rss_mb,
-        "memory_growth_in_second_half": rss_mb[-1] / half - 1.0,
+        "memory_growth_in_second_half": growth_over_half(rss_mb),
+        "rss_mb_of_other_processes": others_mb,
     }
     return {**report, "problems": problems_of(report)}
 
@@ -146,7 +146,7 @@ async def _load(
     seed: int,
     on_stage: Callable[[str, int], None],
     on_step: Callable[..., None],
-) -> tuple[Tally, list[float], int]:
+) -> tuple[Tally, list[list[float]], int]:
     dice, injected, tally = random.Random(seed), 0, Tally()
 
     async def behave(exchange: Exchange) -> None:
@@ -162,18 +162,18 @@ async def _load(
         # It starts and stops in the main thread, since it minds signals; nobody calls meanwhile.
         with running_service(place) as process:
             on_stage("requests", requests)
-            rss_mb = [_rss_mb(process.pid)]
+            memory_mb = [python_memory_mb(process.pid)]
             every = max(1, requests // SAMPLES)
 
             def over() -> None:
                 on_step()
                 if sum(tally.ended.values()) % every == 0:
-                    rss_mb.append(_rss_mb(process.pid))
+                    memory_mb.append(python_memory_mb(process.pid))
 
             await _callers(place.url, requests, connections, random.Random(seed + 1), tally, over)
         if process.returncode != 0:
             raise DemoError(f"the service ended with exit code {process.returncode}")
-    return tally, rss_mb, injected
+    return tally, memory_mb, injected
 
 
 async def _callers(
@@ -261,14 +261,6 @@ async def _lost(place: Workspace, tally: Tally) -> dict[str, int]:
 def _config_text(base_url: str, port: int) -> str:
     models = "".join(f'[[models]]\nname = "{name}"\nbase_url = "{base_url}"\n' for name in MODELS)
     return models + CONFIG + f'[server]\nhost = "127.0.0.1"\nport = {port}\n'
-
-
-def _rss_mb(process_id: int) -> float:
-    """The process's memory. Raises DemoError where it has died, or there is no /proc."""
-    with contextlib.suppress(OSError):
-        pages = int(Path(f"/proc/{process_id}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-    raise DemoError(f"process {process_id} has ended, or there is no /proc; run this on Linux")
 
 
 class _Forgetful(list[dict[str, Any]]):

@@ -6,19 +6,15 @@ it anew.
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-import os
-from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
 from chain_setup import fallback, http_model
-from openai import AsyncOpenAI, OpenAI
-from openai_cases import CASES, HELLO, Case
-from pydantic import BaseModel
+from openai import AsyncOpenAI
+from openai_cases import CASES, HELLO
+from openai_outcome import check_table, kind, outcome
 from scripted_upstream import scripted_upstream
 from service_process import Served, router_config, served
 
@@ -26,58 +22,7 @@ from bandit_router.config import Capability, ServerConfig
 from bandit_router.types import GENERATING, Operation
 
 pytestmark = pytest.mark.asyncio
-TABLE = Path(__file__).parents[2] / "docs" / "openai-client-equality.md"
 LEAST_CASES = 40
-
-
-async def outcome(case: Case, base_url: str, model: str) -> Any:
-    """What the client returns or raises, as plain values."""
-    if case.asynchronous:
-        async with AsyncOpenAI(base_url=base_url, api_key="k") as client:
-            try:
-                got = case.call(client, model)
-                got = await got if inspect.isawaitable(got) else got
-                if isinstance(got, openai.AsyncStream):
-                    got = [chunk async for chunk in got]
-                return plain(got)
-            except openai.APIError as error:
-                return told(error, case)
-
-    def call() -> Any:
-        with OpenAI(base_url=base_url, api_key="k") as client:
-            try:
-                got = case.call(client, model)
-                return plain(list(got) if isinstance(got, openai.Stream) else got)
-            except openai.APIError as error:
-                return told(error, case)
-
-    return await asyncio.to_thread(call)
-
-
-def plain(got: Any) -> Any:
-    if isinstance(got, list):
-        return [plain(item) for item in got]
-    if isinstance(got, BaseModel):
-        # Fields that were not in the answer must not be in the other one either.
-        return {"type": type(got).__name__, **got.model_dump(exclude_unset=True, warnings=False)}
-    if hasattr(got, "http_response"):
-        return {"status": got.http_response.status_code, "parsed": plain(got.parse())}
-    raise AssertionError(f"no answer of the client: {got!r}")
-
-
-def told(error: openai.APIError, case: Case) -> Any:
-    assert case.raises is not None, error
-    assert type(error) is case.raises, error
-    if case.by_class:
-        return {"raises": type(error).__name__}
-    status = getattr(error, "status_code", None)
-    return {"raises": type(error).__name__, "status": status, "body": error.body}
-
-
-def kind(got: Any) -> str:
-    if isinstance(got, list):
-        return f"{len(got)} events"
-    return str(got.get("raises") or got.get("type") or "raw response")
 
 
 def client_of(url: str) -> AsyncOpenAI:
@@ -115,24 +60,7 @@ async def test_the_client_gets_equal_objects_from_the_router_and_the_upstream(
             rows.append(f"| {number} | {case.name} | {model} | {kind(direct)} | {said} |")
     assert not unequal, unequal[:3]
     assert len({case.name for case in CASES}) >= LEAST_CASES
-    table = "\n".join(
-        [
-            "# The openai client through the router and directly",
-            "",
-            "Each call was made twice, through the router and to the upstream itself, and what "
-            "the client returned or raised was compared field by field. An error of the whole "
-            "chain agrees in its class; its message tells of the chain.",
-            "",
-            "| | call | model | the client's object | router against upstream |",
-            "|---|---|---|---|---|",
-            *rows,
-            "",
-        ]
-    )
-    if os.environ.get("BANDIT_ROUTER_WRITE_ARTEFACTS"):
-        TABLE.parent.mkdir(exist_ok=True)
-        TABLE.write_text(table)
-    assert TABLE.read_text() == table
+    check_table("A recorded upstream", rows)
 
 
 async def test_every_operation_is_logged_with_its_decision_attempt_and_outcome(
