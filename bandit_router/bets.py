@@ -15,13 +15,13 @@ from bandit_router.types import FloatArray, IntArray
 
 # Shares of the largest bet that cannot ruin; capital is spread evenly over them.
 STAKES = (0.1, 0.3, 0.6, 0.9)
-# Log residuals of cost are cut, per stake, at so many sds of the noise on the losing side, so that
-# no bet ruins; gains at so many, so that no single bill decides.
-_LOSS_CUT_SDS = (3.0, 3.0, 3.0, 1.5)
+# Log residuals of cost are cut at so many sds of the noise on the losing side, so that no bet
+# ruins; gains at so many, so that no single bill decides.
+_LOSS_CUT_SDS = 3.0
 _GAIN_CUT_SDS = 15.0
 # Cutting losses raises the mean of residuals of mean zero by at most so many sds, whatever their
 # distribution (Scarf 1958); no bet is paid for that.
-_CUT_BIAS = tuple((math.sqrt(1.0 + cut * cut) - cut) / 2.0 for cut in _LOSS_CUT_SDS)
+_CUT_BIAS = (math.sqrt(1.0 + _LOSS_CUT_SDS**2) - _LOSS_CUT_SDS) / 2.0
 
 # Per stake, in units of the most that a whole stake can lose.
 Gains = Sequence[float]
@@ -42,16 +42,17 @@ def bounded_gains(outcome: float, expected: float, margin: float) -> Sides:
 def residual_gains(residual: float, margin: float, noise_sd: float) -> Sides:
     """The same by an unbounded outcome that was off its prediction by ``residual``.
 
-    The boldest gambler cuts his losses early, so that a few outcomes that are far off are enough.
+    The boldest gambler is paid by the square of what lies on his side, in sds: its mean is at
+    most one, whatever the distribution (as in Cantelli's inequality), and it pays by far the
+    most for what is far off, so that a few such outcomes are enough.
     """
+    loss, allowed = _LOSS_CUT_SDS * noise_sd, margin + _CUT_BIAS * noise_sd
 
     def gains(towards: float) -> Gains:
-        gained = []
-        for cut, bias in zip(_LOSS_CUT_SDS, _CUT_BIAS, strict=True):
-            loss, allowed = cut * noise_sd, margin + bias * noise_sd
-            held = min(max(towards, -loss), _GAIN_CUT_SDS * noise_sd)
-            gained.append((held - allowed) / (loss + allowed))
-        return gained
+        held = min(max(towards, -loss), _GAIN_CUT_SDS * noise_sd)
+        even = (held - allowed) / (loss + allowed)
+        sds = min(max(towards - margin, 0.0) / noise_sd, _GAIN_CUT_SDS)
+        return (even,) * (len(STAKES) - 1) + (sds * sds - 1.0,)
 
     return gains(-residual), gains(residual)
 
@@ -93,12 +94,15 @@ def residual_gains_of_rows(
     residual: FloatArray, margin: FloatArray, noise_sd: FloatArray
 ) -> FloatArray:
     """``residual_gains`` of many outcomes. Each (r,); the result (r, 2, stakes)."""
-    noise = noise_sd[:, None, None]
-    loss = np.array(_LOSS_CUT_SDS) * noise
-    allowed = margin[:, None, None] + np.array(_CUT_BIAS) * noise
-    towards = np.stack([-residual, residual], axis=1)[:, :, None]
+    noise, within = noise_sd[:, None], margin[:, None]
+    loss, allowed = _LOSS_CUT_SDS * noise, within + _CUT_BIAS * noise
+    towards = np.stack([-residual, residual], axis=1)
     held = np.minimum(np.maximum(towards, -loss), _GAIN_CUT_SDS * noise)
-    return np.asarray((held - allowed) / (loss + allowed))
+    sds = np.minimum(np.maximum(towards - within, 0.0) / noise, _GAIN_CUT_SDS)
+    gains = np.empty((residual.size, 2, len(STAKES)))
+    gains[:] = ((held - allowed) / (loss + allowed))[..., None]
+    gains[..., -1] = sds * sds - 1.0
+    return gains
 
 
 def settle_rows(

@@ -64,7 +64,27 @@ def test_a_price_that_rose_tenfold_is_noticed_at_once() -> None:
     (change,) = changes(watch, pull)
     assert (change.kind, change.risen, change.requests) == ("cost", True, 0)
     assert change.odds >= alarms.ODDS
-    assert pull < 10
+    assert pull < 5
+
+
+def test_a_bill_eight_sds_off_is_believed_at_the_third() -> None:
+    watch = empty_watch(1)
+    for pull in range(2):
+        watch = alarms.after_cost(watch, 0, 4.1, 0.0, 0.5, At(pull, pull))
+    assert changes(watch, 1) == ()
+    watch = alarms.after_cost(watch, 0, 4.1, 0.0, 0.5, At(2, 2))
+    assert [change.kind for change in changes(watch, 2)] == ["cost"]
+
+
+@pytest.mark.parametrize("far", [0.5, 1.0, 2.0, 4.0, 8.0, 14.0, 40.0])
+def test_no_distribution_of_costs_pays_a_gambler_on_average(far: float) -> None:
+    # Mean zero, variance one, as often so far off as Cantelli's inequality allows.
+    chance = 1.0 / (1.0 + far * far)
+    outcomes = np.array([far, -1.0 / far])
+    gains = alarms.cost_gains_of_rows(0.5 * outcomes, np.zeros(2), np.full(2, 0.5))
+    mean = chance * gains[0] + (1.0 - chance) * gains[1]
+    assert mean.max() <= 1e-12
+    assert gains.min() >= -1.0
 
 
 def lived(count: int, reward_after: float) -> LearnedState:
