@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from bandit_router.errors import RouterError, UnknownDecision
 from bandit_router.store import reward_log
 from bandit_router.store.engine import store_errors
-from bandit_router.store.fast_writes import copy_rows, driver_of
+from bandit_router.store.fast_writes import HeldDriver, copy_rows
 from bandit_router.store.group_writer import RETRY_DELAYS_S, GroupWriter
 from bandit_router.store.rows import attempt_row, decision_row, outcome_row
 from bandit_router.store.tables import attempts, decisions, outcomes
@@ -67,6 +67,7 @@ class PostgresDecisionLog:
             spacing_s=OUTCOME_SPACING_S,
             eager=False,
         )
+        self._for_decisions, self._for_endings = HeldDriver(engine), HeldDriver(engine)
         self._entering: dict[UUID, asyncio.Future[None]] = {}
 
     @property
@@ -100,6 +101,8 @@ class PostgresDecisionLog:
         """Write what is queued, then take nothing more."""
         await self._decisions.close()
         await self._endings.close()
+        await self._for_decisions.give_back()
+        await self._for_endings.give_back()
 
     async def __aenter__(self) -> Self:
         return self
@@ -111,7 +114,7 @@ class PostgresDecisionLog:
         rows = [decision_row(decision) for decision in group]
         with store_errors(self._engine):
             try:
-                async with driver_of(self._engine) as driver:
+                async with self._for_decisions.use() as driver:
                     # One statement is a transaction of its own.
                     await copy_rows(driver, decisions, rows)
             except asyncpg.UniqueViolationError:
@@ -123,7 +126,7 @@ class PostgresDecisionLog:
     async def _write_endings(self, group: Sequence[_Ending]) -> list[RouterError | None]:
         ids = sorted({ending.outcome.decision_id for ending in group})
         with store_errors(self._engine):
-            async with driver_of(self._engine) as driver, driver.transaction():
+            async with self._for_endings.use() as driver, driver.transaction():
                 known = await reward_log.lock_decisions(driver, ids)
                 facts = await reward_log.facts_of(driver, ids)
                 fresh = _first_of(group, known, {id_ for id_ in ids if facts[id_].ended})

@@ -14,20 +14,58 @@ import asyncpg  # type: ignore[import-untyped]
 import orjson
 from sqlalchemy import Table
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 
 @asynccontextmanager
 async def driver_of(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connection]:
     """A pooled connection's driver; a connection that was lost leaves the pool."""
     async with engine.connect() as connection:
-        driver = (await connection.get_raw_connection()).driver_connection
-        assert driver is not None
+        driver = await _driver_in(connection)
         try:
             yield driver
         finally:
             if driver.is_closed():
                 await connection.invalidate()
+
+
+class HeldDriver:
+    """A pooled connection's driver that one writer keeps from group to group.
+
+    To take a connection out of the pool and to give it back costs as much as writing a row.
+    After any error it goes back, and the next group gets another.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._held: tuple[AsyncConnection, asyncpg.Connection] | None = None
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[asyncpg.Connection]:
+        """The driver, for one at a time."""
+        if self._held is None:
+            connection = await self._engine.connect()
+            self._held = connection, await _driver_in(connection)
+        connection, driver = self._held
+        try:
+            yield driver
+        except BaseException:
+            if driver.is_closed():
+                await connection.invalidate()
+            await self.give_back()
+            raise
+
+    async def give_back(self) -> None:
+        """Return the connection to the pool, if there is one."""
+        held, self._held = self._held, None
+        if held is not None:
+            await held[0].close()
+
+
+async def _driver_in(connection: AsyncConnection) -> asyncpg.Connection:
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert driver is not None
+    return driver
 
 
 async def copy_rows(

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from bandit_router.errors import InvalidFeedback, RouterError
 from bandit_router.protocols import FeedbackReceipt, OpenLedger
 from bandit_router.store.engine import store_errors
-from bandit_router.store.fast_writes import driver_of
+from bandit_router.store.fast_writes import HeldDriver, driver_of
 from bandit_router.store.feedback_page import Combine, FeedbackPage
 from bandit_router.store.group_writer import RETRY_DELAYS_S, GroupWriter
 from bandit_router.store.rows import storable
@@ -54,6 +54,7 @@ class PostgresFeedbackStore:
         self._engine = engine
         self._combine = combine
         self._open_ledger = open_ledger
+        self._held = HeldDriver(engine)
         self._settling: asyncio.Task[None] | None = None
         self._writer: GroupWriter[Feedback, FeedbackReceipt] = GroupWriter(
             self._write,
@@ -85,6 +86,7 @@ class PostgresFeedbackStore:
     async def close(self) -> None:
         """Write what is queued, then take nothing more."""
         await self._writer.close()
+        await self._held.give_back()
         if self._settling is not None:
             await asyncio.wait([self._settling])
 
@@ -96,7 +98,7 @@ class PostgresFeedbackStore:
 
     async def _write(self, group: Sequence[Feedback]) -> list[FeedbackReceipt | RouterError]:
         with store_errors(self._engine):
-            async with driver_of(self._engine) as driver, driver.transaction():
+            async with self._held.use() as driver, driver.transaction():
                 page = await FeedbackPage.read(driver, group, self._combine, self._open_ledger)
                 results = [page.enter(signal) for signal in group]
                 await page.write(driver)
