@@ -51,22 +51,24 @@ class Alerts:
         self._waits_s = waits_s
         self._standing: dict[tuple[AlarmKind, str], Alarm] = {}
         self._posts: set[asyncio.Task[None]] = set()
+        self._client: httpx.AsyncClient | None = None
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False) as client:
-            try:
-                while True:
-                    try:
-                        await self._turn(client)
-                    except RouterError as error:
-                        log.warning("no look at the alarms: %s", error)
-                    await asyncio.sleep(self._every_s)
-            finally:
-                for post in self._posts:
-                    post.cancel()
+        try:
+            while True:
+                try:
+                    await self._turn()
+                except RouterError as error:
+                    log.warning("no look at the alarms: %s", error)
+                await asyncio.sleep(self._every_s)
+        finally:
+            for post in self._posts:
+                post.cancel()
+            if self._client is not None:
+                await self._client.aclose()
 
-    async def _turn(self, client: httpx.AsyncClient) -> None:
+    async def _turn(self) -> None:
         found = {(alarm.kind, alarm.subject): alarm for alarm in await self._board.look()}
         for key, alarm in found.items():
             if key not in self._standing:
@@ -81,11 +83,9 @@ class Alerts:
         now = self._runtime.clock.now()
         for event, alarms in (("raised", turn.raised), ("cleared", turn.ended)):
             for standing in alarms:
-                self._tell(client, event, standing, now)
+                self._tell(event, standing, now)
 
-    def _tell(
-        self, client: httpx.AsyncClient, event: str, alarm: StandingAlarm, now: datetime
-    ) -> None:
+    def _tell(self, event: str, alarm: StandingAlarm, now: datetime) -> None:
         for target in self._runtime.config.alerts:
             if target.kinds and alarm.kind not in target.kinds:
                 continue
@@ -99,17 +99,19 @@ class Alerts:
                 "evidence": alarm.evidence,
             }
             body = orjson.dumps({"event": event, "at": now, "alarm": shown})
-            post = asyncio.create_task(self._post(client, target, body, now), name="alert")
+            post = asyncio.create_task(self._post(target, body, now), name="alert")
             self._posts.add(post)
             post.add_done_callback(self._posts.discard)
 
-    async def _post(
-        self, client: httpx.AsyncClient, target: AlertConfig, body: bytes, now: datetime
-    ) -> None:
+    async def _post(self, target: AlertConfig, body: bytes, now: datetime) -> None:
+        if self._client is None:
+            # It reads the system's certificates, a tenth of a second in which nothing else runs:
+            # only where there is somebody to tell.
+            self._client = httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False)
         headers = {"content-type": "application/json"} | self._signature(target, body, now)
         for wait_s in (*self._waits_s, None):
             try:
-                answer = await client.post(target.url, content=body, headers=headers)
+                answer = await self._client.post(target.url, content=body, headers=headers)
                 if answer.is_success:
                     return
                 failed: Any = f"HTTP {answer.status_code}"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.types import Receive
@@ -18,16 +16,19 @@ async def caller_leaves(receive: Receive) -> None:
         pass
 
 
-@contextlib.asynccontextmanager
-async def watching(receive: Receive, closing: Closing) -> AsyncIterator[asyncio.Task[None]]:
+class watching:  # noqa: N801 - read as the context manager that it is
     """A task that is done when the caller has left, and cancelled when the service closes; it
     ends with the block."""
-    gone = asyncio.create_task(caller_leaves(receive), name="caller-leaves")
-    closing.watch(gone)
-    try:
-        yield gone
-    finally:
-        await end(gone)
+
+    def __init__(self, receive: Receive, closing: Closing) -> None:
+        self._gone = asyncio.create_task(caller_leaves(receive), name="caller-leaves")
+        closing.watch(self._gone)
+
+    async def __aenter__(self) -> asyncio.Task[None]:
+        return self._gone
+
+    async def __aexit__(self, *_: object) -> None:
+        await end(self._gone)
 
 
 async def end(task: asyncio.Task[Any]) -> None:
