@@ -19,8 +19,9 @@ from bandit_router.protocols import FeatureBlock
 from bandit_router.types import BoolArray, FloatArray
 from simulations.logs.schema import TYPES
 from simulations.matrix import OutcomeMatrix
-from simulations.replay import Trace, replay
+from simulations.replay import replay
 from simulations.simulate import named_policy
+from simulations.trace import Trace
 from simulations.world.contexts import Contexts
 from simulations.world.truth import World
 

@@ -24,7 +24,7 @@ from bandit_router.policies.base import InBlocks
 from bandit_router.posterior import Posterior, Prior, Sums, from_sums, with_row, with_rows
 from bandit_router.selection import select
 from bandit_router.types import Exploration, FloatArray
-from simulations import replay as replaying
+from simulations import replay_run as replaying
 from simulations.replay import replay
 from simulations.world.traffic import world_problem
 from simulations.world.worlds import eight
