@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from bandit_router.config import ModelConfig, RouterConfig
 from bandit_router.errors import RouterError, StoreUnavailable
@@ -65,11 +66,19 @@ class Admission:
     ) -> tuple[Headroom, ...]:
         """Book what the decision's call may take at most; returns what its caller has left.
 
-        dollars: whether limits in dollars hold for it. Raises LimitExceeded, StoreError, or
-        StoreUnavailable.
+        dollars: whether limits in dollars hold for it. Cancelled, it gives back what it booked.
+        Raises LimitExceeded, StoreError, or StoreUnavailable.
         """
         claim = self.claim_of(principal, decision, max_output_tokens, dollars=dollars)
-        return () if claim is None else await self._store.reserve(claim)
+        if claim is None:
+            return ()
+        reserving = asyncio.create_task(self._store.reserve(claim), name="reservation")
+        try:
+            return await asyncio.shield(reserving)
+        except asyncio.CancelledError:
+            # The store writes what it was handed, whoever has left meanwhile.
+            self._settle_later(self._give_back(reserving, claim))
+            raise
 
     def claim_of(
         self,
@@ -127,9 +136,7 @@ class Admission:
         """Settle beside whatever comes next; a database that is away is waited for."""
         if not self.limited:
             return
-        task = asyncio.create_task(self._settle(outcome, attempts), name="settlement")
-        self._settling.add(task)
-        task.add_done_callback(self._settling.discard)
+        self._settle_later(self._settle(settlement_of(outcome, attempts)))
 
     async def settled(self, within_s: float) -> None:
         """Wait for settlements under way; those that come too late leave their reservation."""
@@ -153,15 +160,24 @@ class Admission:
             for what, span, most in limits.given:
                 yield Bound(subject, span, what, most)
 
-    async def _settle(self, outcome: Outcome, attempts: Sequence[Attempt]) -> None:
-        settlement = settlement_of(outcome, attempts)
+    def _settle_later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="settlement")
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def _give_back(self, reserving: asyncio.Task[Any], claim: Claim) -> None:
+        await asyncio.wait([reserving])
+        if not reserving.cancelled() and reserving.exception() is None:
+            await self._settle(Settlement(claim.decision_id, self._clock.now(), 0, 0.0))
+
+    async def _settle(self, settlement: Settlement) -> None:
         for _ in range(SETTLE_TRIES):
             try:
                 await self._store.settle(settlement)
             except StoreUnavailable:
                 await asyncio.sleep(SETTLE_RETRY_S)
             except RouterError as error:
-                log.error("decision %s stays booked as reserved: %s", outcome.decision_id, error)
+                log.error("decision %s stays booked as reserved: %s", settlement.decision_id, error)
                 return
             else:
                 return

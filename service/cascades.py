@@ -7,34 +7,24 @@ stronger model gets the caller's request as it came; what the first one said is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.responses import Response
 
-from bandit_router.cascade import CASCADE, CheckedAnswer, Finding, Verdict, second_stage
+from bandit_router.cascade import CASCADE, CheckedAnswer, Verdict, second_stage
 from bandit_router.cascade.answers import answer_of_body, answer_of_pieces
 from bandit_router.cascade.confidence import (
     asking_for_confidence,
     hide_confidence,
     without_confidence,
 )
-from bandit_router.cascade.verdict import UNCHECKED
-from bandit_router.chain_budget import ChainBudget, strictest
-from bandit_router.completion import NO_BUDGET, Completed
+from bandit_router.completion import Completed
 from bandit_router.config_cascade import CascadeConfig, CheckKind
-from bandit_router.errors import (
-    AllModelsFailed,
-    LimitExceeded,
-    NoEligibleModel,
-    ProviderError,
-    RequestRefused,
-    StoreUnavailable,
-)
+from bandit_router.errors import AllModelsFailed, LimitExceeded, NoEligibleModel
 from bandit_router.open_stream import HeardStream, ModelStream
-from bandit_router.types import Attempt, AttemptStatus, Decision, RoutingRequest
+from bandit_router.types import AttemptStatus, Decision, RoutingRequest
 from service.admission import Admitted
+from service.cascade_stage import Failure, Stage, Stages
 from service.checker import Checker
 from service.decision_headers import decision_headers
 from service.disconnect import end, first_of, watching
@@ -43,10 +33,9 @@ from service.limit_headers import limit_headers
 from service.log_lines import current_decision
 from service.runtime import Runtime
 from service.transparency import explanation
-from service.turn import Turn, abandon, ask, given_up, streamed, whole
+from service.turn import Turn, given_up, streamed, whole
 
 PASSED, ESCALATED, EXHAUSTED = "passed", "escalated", "exhausted"
-Failure = AllModelsFailed | RequestRefused
 
 
 class Cascades:
@@ -72,23 +61,6 @@ class Cascades:
         return work.result()
 
 
-@dataclass(slots=True)
-class _Stage:
-    """What one stage came to. result: None where no model answered, and failure says why."""
-
-    decision: Decision
-    result: Completed | HeardStream | None
-    attempts: tuple[Attempt, ...]
-    upstream_s: float
-    cost_usd: float | None
-    failure: Failure | None = None
-    finding: Finding = UNCHECKED
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        return tuple(attempt.model for attempt in self.attempts) or (self.decision.chosen,)
-
-
 class _Run:
     """One request on its way through a cascade."""
 
@@ -102,19 +74,25 @@ class _Run:
         self._cascade: CascadeConfig = runtime.config.cascades[self._name]
         self._checker = Checker(runtime, turn.principal, self._cascade)
         self._ends_at_s = turn.begun_s + runtime.config.fallback.deadline_s
-        self._limit_usd = strictest(
-            runtime.config.fallback.max_cost_usd, turn.chat.routing.controls.max_cost_usd
-        )
+        self._stages = Stages(runtime, turn, lambda: self._checker.judges_usd)
 
     async def answered(self) -> Response:
         first = await self._first_stage()
+        stage: Stage | None = None
         if first.finding.verdict is Verdict.PASSED:
             return self._told(PASSED, first)
         second = await self._second_decision(first)
         if second is not None:
-            stage = await self._stage(second, self._turn.chat.upstream, self._left_s(), first)
+            stage = await self._stages.make(
+                second,
+                self._turn.chat.upstream,
+                self._left_s(),
+                first,
+                # It would be no better than the answer that there is.
+                spares_last_resort=first.result is not None and self._gives_first,
+            )
             if stage.failure is None:
-                return self._told(ESCALATED, stage, first)
+                return self._told(ESCALATED, first, stage)
             failure: Failure = stage.failure
         else:
             failure = first.failure or AllModelsFailed(
@@ -125,14 +103,15 @@ class _Run:
             )
         if first.result is not None and self._gives_first:
             self.answering = self._first
-            return self._told(EXHAUSTED, first)
+            return self._told(EXHAUSTED, first, stage)
         self._runtime.metrics.cascaded(self._name, EXHAUSTED)
         headers = {
             **decision_headers(self.answering),
             **self._limits,
             "x-router-cascade": EXHAUSTED,
         }
-        headers["x-router-attempts"] = str(len(failure.attempts))
+        attempts = failure.attempts if stage is None else (*first.attempts, *stage.attempts)
+        headers["x-router-attempts"] = str(len(attempts))
         return problem_of(failure).response(headers)
 
     @property
@@ -142,13 +121,14 @@ class _Run:
     def _left_s(self) -> float:
         return self._ends_at_s - self._runtime.clock.monotonic_s()
 
-    async def _first_stage(self) -> _Stage:
+    async def _first_stage(self) -> Stage:
         """The first answer, heard to its end, and what the checks say of it."""
         chat, operation = self._turn.chat, self._turn.chat.routing.operation
         asks = any(check.kind is CheckKind.CONFIDENCE for check in self._cascade.checks)
         upstream = asking_for_confidence(operation, chat.upstream) if asks else chat.upstream
         within_s = self._left_s() * self._cascade.first_share
-        stage = await self._stage(self._first, upstream, within_s)
+        # A last resort's answer would come too early here.
+        stage = await self._stages.make(self._first, upstream, within_s, spares_last_resort=True)
         result = stage.result
         if result is None:
             return stage
@@ -159,10 +139,10 @@ class _Run:
             _hide_confidence(result)
         return stage
 
-    async def _second_decision(self, first: _Stage) -> Decision | None:
+    async def _second_decision(self, first: Stage) -> Decision | None:
         """A choice among stronger models; None where there is none, or no time or money left."""
         runtime, turn = self._runtime, self._turn
-        left_usd = None if self._limit_usd is None else self._limit_usd - self._spent_usd(first)
+        left_usd = self._stages.left_usd(first)
         if self._left_s() <= 0.0 or (left_usd is not None and left_usd <= 0.0):
             return None
         request = second_stage(
@@ -188,101 +168,50 @@ class _Run:
         self._limits = limit_headers(left)
         return decision
 
-    async def _stage(
-        self,
-        decision: Decision,
-        upstream: Mapping[str, Any],
-        within_s: float,
-        before: _Stage | None = None,
-    ) -> _Stage:
-        """One decision, stored, and its chain of calls. The first stage's last resort would come
-        too early, and the second's would be no better than the answer that there is."""
-        runtime = self._runtime
-        names = (decision.chosen, *decision.fallbacks)
-        if before is None or (before.result is not None and self._gives_first):
-            last = {model.name for model in runtime.config.last_resorts}
-            names = tuple(name for name in names if name not in last) or names
-        log = runtime.chain.new_log(decision.id)
-        entered = runtime.books.enter(decision)
-        if not runtime.books.store_answers:
-            # A model that is paid for an answer which then may not leave would be a waste.
-            await entered
-        chat = replace(self._turn.chat, upstream=upstream)
-        call = asyncio.create_task(
-            ask(runtime, chat, names, decision.id, log, self._budget(decision, before), within_s),
-            name="chain",
-        )
-        failure: Failure | None = None
-        result: Completed | HeardStream | None = None
-        upstream_s = 0.0
-        try:
-            await entered
-            found, upstream_s = await call
-            if isinstance(found, Completed):
-                result = found
-            else:
-                result = HeardStream(found)
-                if before is None:
-                    begun_s = runtime.clock.monotonic_s()
-                    await result.hear_out()
-                    upstream_s += runtime.clock.monotonic_s() - begun_s
-        except (AllModelsFailed, RequestRefused) as error:
-            failure = error
-        except ProviderError as error:
-            failure, result = AllModelsFailed(str(error), log.attempts), None
-        except BaseException as error:
-            await abandon(call)
-            if not isinstance(error, StoreUnavailable):
-                runtime.books.close(log.outcome(), log.attempts)
-            raise
-        # A stream that is still to come is booked at its end.
-        if not isinstance(result, HeardStream) or before is None:
-            runtime.books.close(log.outcome(), log.attempts)
-        cost_usd = log.outcome().cost_usd
-        return _Stage(decision, result, log.attempts, upstream_s, cost_usd, failure)
-
-    def _told(self, how: str, stage: _Stage, first: _Stage | None = None) -> Response:
-        """A stage's answer on its way to the caller."""
+    def _told(self, how: str, first: Stage, second: Stage | None = None) -> Response:
+        """The answer of one of the stages on its way to the caller. second: where it was made."""
         runtime, turn = self._runtime, self._turn
         runtime.metrics.cascaded(self._name, how)
-        before = first or stage
-        waited_s = stage.upstream_s + (first.upstream_s if first is not None else 0.0)
+        stages = [first] if second is None else [first, second]
+        given = stages[-1] if how == ESCALATED else first
+        waited_s = sum(stage.upstream_s for stage in stages)
         overhead_s = runtime.clock.monotonic_s() - turn.begun_s - waited_s
         headers = {
-            **decision_headers(stage.decision),
+            **decision_headers(given.decision),
             **self._limits,
             "x-router-cascade": how,
         }
-        if before.finding.check and how != PASSED:
-            headers["x-router-check"] = before.finding.check
-        if first is not None:
+        if first.finding.check and how != PASSED:
+            headers["x-router-check"] = first.finding.check
+        if how == ESCALATED:
             headers["x-router-first-decision-id"] = str(first.decision.id)
         if how == EXHAUSTED:
             headers["x-router-degraded"] = CASCADE
-        result = stage.result
+        result = given.result
         assert result is not None
         if isinstance(result, HeardStream):
-            explained = stage.decision if turn.chat.wishes.metadata else None
+            explained = given.decision if turn.chat.wishes.metadata else None
 
             def finished(stream: ModelStream) -> None:
-                if first is not None:
+                if how == ESCALATED:
                     runtime.books.close_stream(stream)
                     if stream.outcome().status is AttemptStatus.OK:
-                        self._check_later(stage.decision, result)
+                        self._check_later(given.decision, result)
 
             return streamed(runtime, result, headers, overhead_s, finished, explained)
-        if first is not None:
-            self._check_later(stage.decision, result)
-            spent = [cost for cost in (first.cost_usd, stage.cost_usd) if cost is not None]
+        if how == ESCALATED:
+            self._check_later(given.decision, result)
+        if second is not None:
+            spent = [stage.cost_usd for stage in stages if stage.cost_usd is not None]
             if spent:
                 headers["x-router-cost-usd"] = repr(float(sum(spent)))
-            headers["x-router-attempts"] = str(len(first.attempts) + len(stage.attempts))
+            headers["x-router-attempts"] = str(sum(len(stage.attempts) for stage in stages))
         if turn.chat.wishes.metadata:
-            more = {"cascade": self._explained(how, before)}
-            result.answer.body["router"] = explanation(stage.decision, stage.attempts, **more)
+            more = {"cascade": self._explained(how, first)}
+            result.answer.body["router"] = explanation(given.decision, given.attempts, **more)
         return whole(result, headers, overhead_s)
 
-    def _explained(self, how: str, before: _Stage) -> dict[str, Any]:
+    def _explained(self, how: str, before: Stage) -> dict[str, Any]:
         """The first stage, for a caller who asks why."""
         return {
             "name": self._name,
@@ -293,19 +222,6 @@ class _Run:
             "check": before.finding.check,
             "reason": before.finding.reason,
         }
-
-    def _budget(self, decision: Decision, before: _Stage | None) -> ChainBudget:
-        """What is left of the bound on dollars for one stage's calls."""
-        if self._limit_usd is None:
-            return NO_BUDGET
-        spent_usd = 0.0 if before is None else self._spent_usd(before)
-        costs_usd = dict(zip(decision.arms, decision.prediction.cost_usd.tolist(), strict=True))
-        return ChainBudget(max(self._limit_usd - spent_usd, 0.0), costs_usd)
-
-    def _spent_usd(self, stage: _Stage) -> float:
-        costs_usd = stage.decision.prediction.cost_usd.tolist()
-        expected = dict(zip(stage.decision.arms, costs_usd, strict=True))
-        return ChainBudget(None, expected).spent_usd(stage.attempts) + self._checker.judges_usd
 
     def _to_check(self, result: Completed | HeardStream) -> CheckedAnswer:
         chat = self._turn.chat

@@ -27,12 +27,14 @@ from bandit_router.limits import (
     seconds_left,
     span_start,
 )
-from bandit_router.store.api_keys import ApiKeys, Scope, limits_from
+from bandit_router.store.api_keys import ApiKeys, Principal, Scope, limits_from
+from bandit_router.types import RoutingRequest
 from service.limit_headers import duration, limit_headers
 from simulations.faults.misbehaving import USAGE, answer, misbehaving, refuse
 
 COST_USD = (USAGE["prompt_tokens"] * 1.0 + USAGE["completion_tokens"] * 2.0) / 1e6
 REQUESTS = 200
+PATIENCE_S = 60.0
 
 
 async def key_of(service: Served, **limits: Any) -> dict[str, str]:
@@ -57,7 +59,7 @@ async def all_settled(service: Served) -> None:
     async def none_open() -> bool:
         return await open_reservations(service) == 0
 
-    await eventually(none_open)
+    await eventually(none_open, PATIENCE_S)
 
 
 @pytest.mark.asyncio
@@ -73,9 +75,11 @@ async def test_two_hundred_parallel_requests_on_two_replicas_pass_a_cap_by_one_r
             http_model("small", upstream.base_url),
             server=LOCKED,
             # Two hundred at once on a busy machine: a late answer is not what is tested.
-            fallback=fallback(attempt_timeout_s=10.0),
+            fallback=fallback(attempt_timeout_s=PATIENCE_S, deadline_s=PATIENCE_S),
         )
         replicas = [await stack.enter_async_context(served(config)) for _ in range(2)]
+        for replica in replicas:
+            replica.client.timeout = httpx.Timeout(PATIENCE_S)
         cap_usd = 40 * COST_USD
         headers = await key_of(replicas[0], usd_per_day=cap_usd)
         got = await asyncio.gather(
@@ -203,3 +207,28 @@ def test_what_is_left_is_told_of_the_limit_nearest_to_its_end() -> None:
         "x-ratelimit-reset-tokens": "30s",
     }
     assert [duration(s) for s in (0.0, 0.2, 360.0, 7_325.0)] == ["0s", "1s", "6m0s", "2h2m5s"]
+
+
+@pytest.mark.asyncio
+async def test_what_was_reserved_for_a_caller_who_left_meanwhile_is_given_back(
+    store_url: str,
+) -> None:
+    limits = LimitsConfig(tenant=LimitSet(usd_per_day=1.0))
+    config = router_config(store_url, http_model("small", "http://127.0.0.1:9/v1"), limits=limits)
+    async with served(config) as service:
+        runtime = service.runtime
+        caller = Principal(0, "nobody", "default", frozenset(Scope))
+        decision = await runtime.decide(RoutingRequest(messages=ASK["messages"]))
+        reserving = asyncio.create_task(runtime.admission.reserve(caller, decision, 100))
+        # Far enough to be in the writer's queue, whose rows are stored whoever leaves.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        reserving.cancel()
+        await asyncio.wait([reserving])
+        assert reserving.cancelled()
+        await runtime.admission.settled(5.0)
+        query = text("SELECT count(*) FROM reservations WHERE settled_at IS NOT NULL")
+        async with runtime.engine.connect() as connection:
+            assert await connection.scalar(query) == 1
+        assert await open_reservations(service) == 0
+        assert await booked_usd(service) == 0.0
