@@ -61,6 +61,8 @@ def service(folder: Path) -> Iterator[Service]:
     config.write_text(
         f'{models}[store]\ndata_dir = "data"\nkeep_prompts = true\n'
         "[server]\nrequire_api_key = true\n"
+        '[cascades.careful]\nfirst = ["small"]\nthen = ["large"]\n'
+        '[[cascades.careful.checks]]\nkind = "regex"\npattern = "never said"\n'
     )
     with service_process(config) as process:
         program = "from bandit_router.cli import main; main()"
@@ -131,6 +133,28 @@ def test_html_in_prompts_labels_and_comments_is_shown_and_does_nothing(
         page.wait_for_selector("#state.broken")
         assert page.title() == "bandit-router"
         assert page.locator("main img, main script").count() == 0
+
+
+def test_the_share_of_cascades_that_went_on_is_a_figure_where_there_are_any(
+    browser: Browser, service: Service
+) -> None:
+    with opened(browser, service.url, 1280) as page:
+        page.locator("#key").fill(service.key)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#advice li")
+        tile = page.locator(".tile", has_text="Cascades")
+        expect(tile).to_have_count(0)
+        body = {
+            "model": "auto",
+            "messages": [{"role": "user", "content": HOSTILE}],
+            "router": {"cascade": "careful"},
+        }
+        headers = {"authorization": f"Bearer {service.key}"}
+        with httpx.Client(base_url=service.url, headers=headers, trust_env=False) as client:
+            asked = client.post("/v1/chat/completions", json=body, timeout=20.0)
+        assert asked.headers["x-router-cascade"] == "escalated", asked.text
+        expect(tile.locator(".figure")).to_have_text("100.0 %", timeout=20_000)
+        expect(tile).to_contain_text("1 of 1 went on to a stronger model")
 
 
 def test_the_policy_lets_only_the_pages_own_files_run(service: Service) -> None:

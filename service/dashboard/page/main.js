@@ -11,7 +11,7 @@ const FAST_MS = 2000, SLOW_MS = 6000;
 const main = document.getElementById("main"), state = document.getElementById("state");
 const span = document.getElementById("window"), tenant = document.getElementById("tenant");
 const pause = document.getElementById("pause"), theme = document.getElementById("theme"), signOut = document.getElementById("sign-out");
-let paused = false, last = "#/", shown = "", names = [], filters = {}, turn = 0;
+let paused = false, last = "#/", shown = "", names = [], cascades = [], filters = {}, turn = 0;
 
 function say(kind, text) {
   state.className = `state ${kind}`;
@@ -29,7 +29,7 @@ async function fast() {
   const [summary, trend] = await Promise.all([call(path("/admin/stats/summary", asked)), call(path("/admin/stats/trend", asked))]);
   if (shown !== "overview") return;
   names = summary.models.map((model) => model.model);
-  panels.showTiles(summary);
+  panels.showTiles(summary, cascades);
   panels.showTrends(trend, names);
   panels.showModels(summary, names);
   panels.showFrontier(summary, names);
@@ -42,14 +42,16 @@ async function fast() {
 async function slow(figures) {
   const long = ["30d", "365d"].includes(span.value) ? span.value : "7d";
   const asked = { window: long, tenant: tenant.value.trim() };
-  const [summary, advice, segments, learned, policies, budget, exploration, models, alarms] = await Promise.all([
-    figures,
+  const [summary, staged, advice, segments, learned, policies, budget, exploration, models, alarms] = await Promise.all([
+    figures, call(path("/admin/stats/cascades", { ...asked, window: span.value })),
     call(path("/admin/stats/advice", asked)), call(path("/admin/stats/segments", asked)), maybe("/admin/stats/policy"),
     maybe("/admin/policies"), maybe("/admin/budget"), maybe("/admin/exploration?newest_of=100"), maybe("/admin/models"), maybe("/admin/alarms"),
   ]);
   const serving = policies?.policies.find((one) => one.serving)?.name;
   const policy = serving ? await maybe(`/admin/policies/${encodeURIComponent(serving)}`) : null;
   if (shown !== "overview" || !summary) return;
+  cascades = staged.cascades;
+  panels.showTiles(summary, cascades);
   panels.showAdvice(advice.advice);
   panels.showSegments(segments, names);
   if (learned) panels.showPolicy(learned, names);

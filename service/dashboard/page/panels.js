@@ -42,10 +42,12 @@ function change(now, before, better) {
 
 const tile = (name, figure, beside) => h("div", { class: "tile" }, h("dt", {}, name), h("dd", { class: "figure" }, figure), h("dd", { class: "beside" }, beside));
 
-export function showTiles(summary) {
+/** cascades: as /admin/stats/cascades tells them; the tile is for those who have any. */
+export function showTiles(summary, cascades) {
   const { total, before, savings, budget_usd_per_request: budget } = summary;
+  const cascaded = cascades.reduce((sum, one) => sum + one.requests, 0), escalated = cascades.reduce((sum, one) => sum + one.escalations, 0);
   const node = document.getElementById("tiles");
-  redraw(node, [total, before, savings], () => h("dl", { class: "tiles" },
+  redraw(node, [total, before, savings, cascades], () => h("dl", { class: "tiles" },
     tile("Requests", count(total.decisions), change(total.decisions, before.decisions, 0)),
     tile("Quality", quality(total.quality), `${count(total.rewards)} of ${count(total.answers)} answers judged`),
     tile("Bad answers", percent(total.low_share), change(total.low_share, before.low_share, -1)),
@@ -54,6 +56,7 @@ export function showTiles(summary) {
     tile("Latency", seconds(total.latency_s), total.first_token_s ? `first token ${seconds(total.first_token_s)}` : change(total.latency_s, before.latency_s, -1)),
     tile("Escalations", percent(total.escalation_rate), `${count(total.escalations)} to a dearer model`),
     tile("Fallbacks", percent(total.fallback_rate), `${count(total.failures)} requests failed`),
+    cascaded ? tile("Cascades", percent(escalated / cascaded), `${count(escalated)} of ${count(cascaded)} went on to a stronger model`) : null,
     tile("Forced looks", dollars(total.look_cost_usd), `${count(total.looks)} requests used to try a model`),
     tile("Tokens", total.input_tokens + total.output_tokens ? count(total.input_tokens + total.output_tokens) : "none told", total.output_tokens ? `${count(total.output_tokens)} of them in answers` : "by the models that answered"),
   ));

@@ -24,6 +24,7 @@ const TERMS = [
   ["Utility", "Expected quality, less what the answer costs and how long it takes, both counted in quality. The model with the most utility looks best."],
   ["Price of a dollar (λ, lambda)", "How much quality a dollar has to bring to be spent. The router sets it by itself so that the budget holds: it rises while too much is spent."],
   ["Escalation", "A request that went to a dearer model than the cheapest one that could have taken it."],
+  ["Cascade", "A request that a cheaper model answers first; where a check finds the answer wanting, a stronger model is asked as well. The figure is the share that went on."],
   ["Fallback", "A request that another model answered, because the one chosen failed."],
   ["Exploration, forced look", "Trying a model that does not look best, to notice when it has become better. A forced look is a try that is due because the model was used too little of late; it has a budget of its own."],
   ["Undecidedness (entropy)", "How evenly the probabilities are spread: 0 where one model is certain, 0.69 where two are equally likely."],
