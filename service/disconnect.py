@@ -35,12 +35,30 @@ async def end(task: asyncio.Task[Any]) -> None:
     """Cancel a task and wait until it is over, whatever becomes of it."""
     if not task.done():
         task.cancel()
-        await asyncio.wait([task])
+        await first_of(task)
     if not task.cancelled():
         # Looked at, so that asyncio does not report an error that nobody wanted any more.
         task.exception()
 
 
 async def first_of(*tasks: asyncio.Task[Any]) -> None:
-    """Wait until one of them is done."""
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    """Wait until one of them is done.
+
+    What ``asyncio.wait`` does, without its sets of what is done and what is not: four of these
+    stand in every request.
+    """
+    if any(task.done() for task in tasks):
+        return
+    woken = asyncio.get_running_loop().create_future()
+
+    def wake(_: asyncio.Task[Any]) -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    for task in tasks:
+        task.add_done_callback(wake)
+    try:
+        await woken
+    finally:
+        for task in tasks:
+            task.remove_done_callback(wake)

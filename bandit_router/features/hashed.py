@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -69,18 +71,21 @@ class HashedNgrams:
 
 
 def _weigh(hashes: HashArray, share: float) -> tuple[HashArray, NDArray[np.float32]]:
-    """Each distinct n-gram's bucket and signed weight; the weights' squares sum to share."""
+    """Each distinct n-gram's bucket and signed weight; the weights' squares sum to share.
+
+    The bucket is the hash's top bits, the sign its lowest: independent after mixing.
+    """
     ordered = np.sort(hashes)
     new = ordered[1:] != ordered[:-1]
-    if new.all():
+    if np.count_nonzero(new) == new.size:
         # Most short prompts repeat nothing: one weight for all.
-        distinct, weights = ordered, np.sqrt(share / ordered.size)
-    else:
-        # Where each run of equal hashes begins, and the end of the last.
-        edges = np.concatenate(([0], new.nonzero()[0] + 1, [ordered.size]))
-        distinct = ordered[edges[:-1]]
-        weights = 1.0 + np.log(edges[1:] - edges[:-1])
-        weights *= np.sqrt(share / (weights @ weights))
-    # The bucket is the top bits, the sign the lowest: independent after mixing.
+        weight = math.sqrt(share / ordered.size)
+        signed = np.array([-weight, weight], dtype=np.float32)
+        return ordered >> _BUCKET_SHIFT, signed.take(ordered & _LOWEST_BIT)
+    # Where each run of equal hashes begins, and the end of the last.
+    edges = np.concatenate(([0], new.nonzero()[0] + 1, [ordered.size]))
+    distinct = ordered[edges[:-1]]
+    weights = 1.0 + np.log(edges[1:] - edges[:-1])
+    weights *= np.sqrt(share / (weights @ weights))
     signs = (distinct & _LOWEST_BIT) * 2.0 - 1.0
     return distinct >> _BUCKET_SHIFT, (weights * signs).astype(np.float32)

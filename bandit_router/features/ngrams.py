@@ -84,8 +84,12 @@ def _letters(text: str) -> tuple[HashArray, NDArray[np.bool_]]:
 
 def _word_hashes(sums: HashArray) -> HashArray:
     """Of each word, then of each pair of words that follow one another."""
-    pairs = sums[:-1] * _PLACES[0] + sums[1:] * _PLACES[1]
-    return mix(np.concatenate([sums + _WORD_SALT, pairs + _PAIR_SALT]))
+    hashes = np.empty(2 * sums.size - 1, dtype=np.uint32)
+    np.add(sums, _WORD_SALT, out=hashes[: sums.size])
+    pairs = sums[:-1] * _PLACES[0]
+    pairs += sums[1:] * _PLACES[1]
+    np.add(pairs, _PAIR_SALT, out=hashes[sums.size :])
+    return mix(hashes)
 
 
 def mix(values: HashArray) -> HashArray:

@@ -24,10 +24,6 @@ from bandit_router.types import Feedback, Reward
 
 Combine = Callable[[Mapping[str, float]], Reward | None]
 
-# Of locked decisions.
-ASKED = (
-    "SELECT id, chosen, tenant, arms, predicted_quality FROM decisions WHERE id = ANY($1::uuid[])"
-)
 # Oldest first: what each source said last of each metric.
 LAST_VALUES = """
 SELECT decision_id, metric, source, value FROM (
@@ -83,8 +79,7 @@ class FeedbackPage:
     ) -> FeedbackPage:
         """Lock the decisions, then read; what is read later cannot change meanwhile."""
         ids = sorted(set(ids))
-        await reward_log.lock_decisions(driver, ids)
-        decisions = {row["id"]: row for row in await driver.fetch(ASKED, ids)}
+        decisions = await reward_log.lock_decisions(driver, ids)
         facts = await reward_log.facts_of(driver, ids)
         values: dict[UUID, dict[str, dict[str, float | None]]] = {}
         spoke = set(sources)

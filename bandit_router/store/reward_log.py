@@ -20,8 +20,12 @@ from bandit_router.store.tables import rewards
 from bandit_router.types import Reward
 
 REWARDS_CHANNEL = "bandit_router_rewards"
-# In the order of ids, so that two groups that share decisions wait instead of deadlocking.
-LOCK = "SELECT id FROM decisions WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
+# In the order of ids, so that two groups that share decisions wait instead of deadlocking. What
+# else it gives of a decision never changes.
+LOCK = """
+SELECT id, chosen, tenant, arms, predicted_quality FROM decisions
+WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
+"""
 FACTS = """
 SELECT given.id, o.decision_id IS NOT NULL AS ended, o.answered_by, c.arm, c.reward, c.weight
 FROM unnest($1::uuid[]) AS given(id)
@@ -53,12 +57,14 @@ class Facts:
     credit: Credit | None
 
 
-async def lock_decisions(driver: asyncpg.Connection, ids: Sequence[UUID]) -> set[UUID]:
-    """Lock decisions until the transaction ends; gives those that exist.
+async def lock_decisions(
+    driver: asyncpg.Connection, ids: Sequence[UUID]
+) -> dict[UUID, asyncpg.Record]:
+    """Lock decisions until the transaction ends; gives what was decided, of those that exist.
 
     A statement of its own: what comes next has to see what others wrote until then.
     """
-    return {row["id"] for row in await driver.fetch(LOCK, ids)}
+    return {row["id"]: row for row in await driver.fetch(LOCK, ids)}
 
 
 async def facts_of(driver: asyncpg.Connection, ids: Sequence[UUID]) -> dict[UUID, Facts]:
