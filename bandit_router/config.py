@@ -128,7 +128,8 @@ class PolicyConfig(Section):
     value_of_second: quality given up for a second less of latency (μ).
     model: the arm of the ``fixed`` policy. epsilon: of ``epsilon_greedy``.
     half_life_decisions: age at which an observation counts half; None never forgets.
-    latency_miss_probability: chance of missing a request's max_latency_s that is still taken (δ).
+    latency_miss_probability: chance of missing a request's max_latency_s or
+        max_first_token_s that is still taken (δ).
     prior: file of outcomes recorded elsewhere, by ``bandit-router fit-prior``; None starts cold.
     learned_as: name under which what is learned is stored; None is the policy's own name. A
     promoted challenger's is told by ``bandit-router challengers list``.

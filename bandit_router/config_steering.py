@@ -77,6 +77,7 @@ class RuleThen(Section):
     minimum_tier: Tier | None = None
     max_cost_usd: Dollars | None = None
     max_latency_s: Seconds | None = None
+    max_first_token_s: Seconds | None = None
     quality_floor: Share | None = None
     explore: bool | None = None
     cascade: Name | None = None

@@ -13,6 +13,7 @@ from scipy.special import ndtr
 from bandit_router import heads
 from bandit_router.effort import EffortState, Prices
 from bandit_router.errors import NoEligibleModel
+from bandit_router.heads import HeadBank
 from bandit_router.policies.base import Beliefs
 from bandit_router.types import BoolArray, Controls, FloatArray, MaskReason, Prediction
 
@@ -27,35 +28,50 @@ PESSIMISM_SDS = 1.6448536269514722
 class Foresight:
     """What is expected of every model for one request. miss_probability: (K,) of answering
     later than asked for. measured, priced: (K,) whether enough is known to hold its seconds and
-    its dollars against it."""
+    its dollars against it. late_probability, timed: the first two again, of the first token;
+    None where none was asked for or none was ever seen."""
 
     prediction: Prediction
     miss_probability: FloatArray
     measured: BoolArray
     priced: BoolArray
+    late_probability: FloatArray | None = None
+    timed: BoolArray | None = None
 
 
 def foresee(
     prices: Prices, effort: EffortState, z: FloatArray, prediction: Prediction, controls: Controls
 ) -> Foresight:
     """The foresight that ``controls`` are judged by."""
-    calls = np.array([arm.sums.weight for arm in effort.latency.arms])
     bills = np.array([arm.sums.weight for arm in effort.amount.arms])
-    if controls.max_latency_s is None:
-        miss = np.zeros(calls.size)
-    else:
-        noise = np.array([prior.noise for prior in effort.latency.priors.arms])
-        # log seconds of one call: the belief on the mean, and the noise about it.
-        sd = np.sqrt(heads.variances(effort.latency, z) + noise)
-        late = z @ effort.latency.means.T - np.log(controls.max_latency_s)
-        miss = np.asarray(ndtr(late / sd))
+    miss = np.zeros(bills.size)
+    if controls.max_latency_s is not None:
+        miss = _exceeding(effort.latency, z, controls.max_latency_s)
+    late, timed = None, None
+    if controls.max_first_token_s is not None and effort.first_token is not None:
+        late = _exceeding(effort.first_token, z, controls.max_first_token_s)
+        timed = _known(effort.first_token)
     return Foresight(
         prediction=prediction,
         miss_probability=miss,
-        measured=calls >= LEAST_CALLS,
+        measured=_known(effort.latency),
         # With list prices even the first call has a price.
         priced=(prices.metered > 0.0) | (bills >= LEAST_CALLS),
+        late_probability=late,
+        timed=timed,
     )
+
+
+def _exceeding(log_seconds: HeadBank, z: FloatArray, most_s: float) -> FloatArray:
+    """(K,) the probability that a call takes longer than ``most_s``."""
+    noise = np.array([prior.noise for prior in log_seconds.priors.arms])
+    # log seconds of one call: the belief on the mean, and the noise about it.
+    sd = np.sqrt(heads.variances(log_seconds, z) + noise)
+    return np.asarray(ndtr((z @ log_seconds.means.T - np.log(most_s)) / sd))
+
+
+def _known(log_seconds: HeadBank) -> BoolArray:
+    return np.array([arm.sums.weight for arm in log_seconds.arms]) >= LEAST_CALLS
 
 
 def bounded(
@@ -67,19 +83,25 @@ def bounded(
 ) -> dict[str, MaskReason]:
     """The eligible arms that would probably be too slow or too dear, with the reason.
 
-    most_misses: δ, the probability of missing ``max_latency_s`` that is still taken. Raises
-    NoEligibleModel, with the nearest remedy, where nothing is left.
+    most_misses: δ, the probability of missing ``max_latency_s`` or ``max_first_token_s`` that is
+    still taken. Raises NoEligibleModel, with the nearest remedy, where nothing is left.
     """
     known = foresight.measured | (not controls.explore)
     priced = foresight.priced | (not controls.explore)
     slow = known & (foresight.miss_probability > most_misses)
-    dear = np.zeros(eligible.size, dtype=np.bool_)
+    late, dear = (np.zeros(eligible.size, dtype=np.bool_) for _ in range(2))
+    if foresight.late_probability is not None and foresight.timed is not None:
+        timed = foresight.timed | (not controls.explore)
+        late = timed & (foresight.late_probability > most_misses)
     if controls.max_cost_usd is not None:
         dear = priced & (foresight.prediction.cost_usd > controls.max_cost_usd)
-    masked = {
-        arms[k]: MaskReason.TOO_DEAR if dear[k] else MaskReason.TOO_SLOW
-        for k in np.flatnonzero(eligible & (slow | dear))
-    }
+    masked: dict[str, MaskReason] = {}
+    for out, reason in (
+        (late, MaskReason.LATE_FIRST_TOKEN),
+        (slow, MaskReason.TOO_SLOW),
+        (dear, MaskReason.TOO_DEAR),
+    ):
+        masked |= {arms[k]: reason for k in np.flatnonzero(eligible & out)}
     if masked and len(masked) == int(eligible.sum()):
         raise NoEligibleModel(_remedy(arms, foresight, eligible, controls), masked=masked)
     return masked
@@ -95,6 +117,14 @@ def _remedy(
             f"'{arms[k]}' is the likeliest to answer within {controls.max_latency_s:g} s, and "
             f"misses that with probability {foresight.miss_probability[k]:.2f} (typically "
             f"{foresight.prediction.latency_s[k]:.2g} s): raise max_latency_s"
+        )
+    if foresight.late_probability is not None and foresight.prediction.first_token_s is not None:
+        k = int(np.where(eligible, foresight.late_probability, np.inf).argmin())
+        told.append(
+            f"'{arms[k]}' is the likeliest to begin its answer within "
+            f"{controls.max_first_token_s:g} s, and misses that with probability "
+            f"{foresight.late_probability[k]:.2f} (typically "
+            f"{foresight.prediction.first_token_s[k]:.2g} s): raise max_first_token_s"
         )
     if controls.max_cost_usd is not None:
         k = int(np.where(eligible, foresight.prediction.cost_usd, np.inf).argmin())

@@ -1,6 +1,6 @@
 """What a call will take: output size and seconds, predicted per request and per model.
 
-Both are positive and skewed, so their logarithms are regressed on the request's coordinates.
+All are positive and skewed, so their logarithms are regressed on the request's coordinates.
 The amount is output tokens for a model with list prices (a price change then takes effect on
 the next request) and dollars for one whose dollars are only known from its bills.
 """
@@ -25,6 +25,7 @@ LEAST_NOISE = 1e-4
 COLD_TOKENS = 300.0
 COLD_DOLLARS = 1e-3
 COLD_SECONDS = 2.0
+COLD_FIRST_TOKEN_SECONDS = 0.5
 LEAST_AMOUNT = 1e-9
 # Cuts that only keep exp finite; arrays, since a ufunc takes them faster than floats.
 _MOST_LOG_AMOUNT = np.array(30.0)
@@ -67,12 +68,14 @@ class EffortState:
     typical: (K,) those units: tokens for some arms and dollars for others, which one prior
     could not be about. smearing: (K,) factor from exp(predicted log amount) to the expected
     amount, by which retransformation bias is undone (Duan 1983); fitted at each refit.
+    first_token: heads on log seconds to the first token of a stream, None until one was seen.
     """
 
     amount: HeadBank
     latency: HeadBank
     smearing: FloatArray
     typical: FloatArray
+    first_token: HeadBank | None = None
 
 
 def empty_effort(arm_count: int, dimension: int, typical_amount: FloatArray) -> EffortState:
@@ -104,6 +107,13 @@ def predicted_amount(state: EffortState, z: FloatArray) -> FloatArray:
 def predicted_latency_s(state: EffortState, z: FloatArray) -> FloatArray:
     """(K,) typical seconds (the median, which one stalled call cannot drag); (N, K) for (N, d)."""
     return _exp_within(z.dot(state.latency.means.T), _MOST_LOG_SECONDS)
+
+
+def predicted_first_token_s(state: EffortState, z: FloatArray) -> FloatArray | None:
+    """(K,) typical seconds to the first token of a stream, a median too; None before any."""
+    if state.first_token is None:
+        return None
+    return _exp_within(z.dot(state.first_token.means.T), _MOST_LOG_SECONDS)
 
 
 def _exp_within(logarithm: FloatArray, most: FloatArray) -> FloatArray:
@@ -163,29 +173,50 @@ def after_call(
     amount: float | None,
     latency_s: float | None,
     weight: float,
+    first_token_s: float | None = None,
 ) -> EffortState:
     """The state after one call of one arm."""
-    amounts, latencies = state.amount, state.latency
+    amounts, latencies, first_tokens = state.amount, state.latency, state.first_token
     if amount is not None:
         log_amount = math.log(amount / state.typical.item(arm))
         amounts = heads.changed(amounts, arm, z, new=log_amount, old=None, weight=weight)
     if latency_s is not None and latency_s > 0.0:
         log_latency = math.log(latency_s)
         latencies = heads.changed(latencies, arm, z, new=log_latency, old=None, weight=weight)
-    if amounts is state.amount and latencies is state.latency:
+    if first_token_s is not None and first_token_s > 0.0:
+        if first_tokens is None:
+            first_tokens = _no_first_tokens(len(latencies.arms), z.size)
+        waited = math.log(first_token_s)
+        first_tokens = heads.changed(first_tokens, arm, z, new=waited, old=None, weight=weight)
+    if amounts is state.amount and latencies is state.latency and first_tokens is state.first_token:
         return state
-    return EffortState(amounts, latencies, state.smearing, state.typical)
+    return EffortState(amounts, latencies, state.smearing, state.typical, first_tokens)
 
 
-def after_calls(state: EffortState, log_amount: Rows, log_latency: Rows) -> EffortState:
+def _no_first_tokens(arm_count: int, dimension: int) -> HeadBank:
+    centre = math.log(COLD_FIRST_TOKEN_SECONDS)
+    return heads.empty_bank(cold_prior(dimension, centre), arm_count)
+
+
+def after_calls(
+    state: EffortState, log_amount: Rows, log_latency: Rows, log_first_token: Rows
+) -> EffortState:
     """The state after many calls. Row values are logarithms of amounts and of seconds."""
-    amount, latency = log_amount, log_latency
+    amount, latency, waited = log_amount, log_latency, log_first_token
     relative = amount.value - np.log(state.typical)[amount.arm]
+    first_tokens = state.first_token
+    if waited.arm.size:
+        if first_tokens is None:
+            first_tokens = _no_first_tokens(state.typical.size, waited.z.shape[1])
+        first_tokens = heads.with_new_rows(
+            first_tokens, waited.z, waited.arm, waited.value, waited.weight
+        )
     return EffortState(
         heads.with_new_rows(state.amount, amount.z, amount.arm, relative, amount.weight),
         heads.with_new_rows(state.latency, latency.z, latency.arm, latency.value, latency.weight),
         state.smearing,
         state.typical,
+        first_tokens,
     )
 
 
@@ -203,6 +234,7 @@ def faded(state: EffortState, factor: float) -> EffortState:
         state,
         amount=heads.faded(state.amount, factor),
         latency=heads.faded(state.latency, factor),
+        first_token=None if state.first_token is None else heads.faded(state.first_token, factor),
     )
 
 
@@ -226,17 +258,27 @@ def carried(
         latency=heads.carried(state.latency, origin, share),
         smearing=np.where(known, state.smearing[amount_origin], cold),
         typical=np.where(known, state.typical[amount_origin], typical_amount),
+        first_token=None
+        if state.first_token is None
+        else heads.carried(state.first_token, origin, share),
     )
 
 
 def refitted(
-    amount: Rows, latency: Rows, groups: FloatArray, typical_amount: FloatArray
+    amount: Rows,
+    latency: Rows,
+    first_token: Rows,
+    groups: FloatArray,
+    typical_amount: FloatArray,
 ) -> EffortState:
     """Heads from the rows anew. Row values are logarithms of amounts and of seconds."""
     arm_count = typical_amount.size
     amount = replace(amount, value=amount.value - np.log(typical_amount)[amount.arm])
     amounts = _fit(amount, groups, arm_count, 0.0)
     latencies = _fit(latency, groups, arm_count, float(np.log(COLD_SECONDS)))
+    first_tokens = None
+    if first_token.arm.size:
+        first_tokens = _fit(first_token, groups, arm_count, math.log(COLD_FIRST_TOKEN_SECONDS))
     noise = np.array([prior.noise for prior in amounts.priors.arms])
     smearing = np.exp(np.minimum(noise, 2.0) / 2.0)
     for k in range(arm_count):
@@ -248,7 +290,7 @@ def refitted(
             # Shrunk towards the log-normal's own factor while there are few rows.
             share = of_arm.sum() / (of_arm.sum() + 10.0)
             smearing[k] = smearing[k] ** (1.0 - share) * ratio**share
-    return EffortState(amount=amounts, latency=latencies, smearing=smearing, typical=typical_amount)
+    return EffortState(amounts, latencies, smearing, typical_amount, first_tokens)
 
 
 def _fit(rows: Rows, groups: FloatArray, arm_count: int, centre: float) -> HeadBank:

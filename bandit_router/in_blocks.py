@@ -81,7 +81,9 @@ def fold_rows(
     learned = replace(
         state,
         policy=policy.update_rows(state.policy, known.reward),
-        effort=effort.after_calls(state.effort, known.log_amount, known.log_latency),
+        effort=effort.after_calls(
+            state.effort, known.log_amount, known.log_latency, known.log_first_token
+        ),
         pacer=pacer,
         pulls=state.pulls + np.bincount(rows.arm, minlength=count),
         rewards=state.rewards + np.bincount(known.reward.arm, minlength=count),

@@ -39,7 +39,8 @@ class ArmReport:
     """What is believed of one model.
 
     quality: expected quality on the recent mix of requests, low and high its 95 % interval.
-    effective_sample_size: rewards, each counted by how much it still weighs.
+    effective_sample_size: rewards, each counted by how much it still weighs. first_token_s: of
+    a stream; None before any was seen.
     """
 
     model: str
@@ -51,6 +52,7 @@ class ArmReport:
     share: float
     cost_usd: float
     latency_s: float
+    first_token_s: float | None
     coefficients: tuple[Coefficient, ...]
 
 
@@ -87,10 +89,16 @@ def arm_reports(
             share=float(state.pulls[k] / total),
             cost_usd=float(prediction.cost_usd[k]),
             latency_s=float(prediction.latency_s[k]),
+            first_token_s=entry(prediction.first_token_s, k),
             coefficients=coefficients(heads, k, state.basis.names) if heads else (),
         )
         for k, name in enumerate(problem.arms)
     )
+
+
+def entry(values: FloatArray | None, arm: int) -> float | None:
+    """One arm's entry; None where there are no values."""
+    return None if values is None else float(values[arm])
 
 
 def typical_request(state: LearnedState) -> FloatArray:

@@ -21,11 +21,12 @@ INHERITED_ROWS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the log says of each of the three things that are regressed on the coordinates."""
+    """What the log says of each of the things that are regressed on the coordinates."""
 
     reward: Rows
     log_amount: Rows
     log_latency: Rows
+    log_first_token: Rows
 
     def after(self, inherited: Known, arm_count: int) -> Known:
         """These rows after what the arms inherit, in so far as that counts."""
@@ -33,6 +34,7 @@ class Known:
             _after(self.reward, inherited.reward, arm_count),
             _after(self.log_amount, inherited.log_amount, arm_count),
             _after(self.log_latency, inherited.log_latency, arm_count),
+            _after(self.log_first_token, inherited.log_first_token, arm_count),
         )
 
     def preceded_by(self, told: Known) -> Known:
@@ -41,6 +43,7 @@ class Known:
             joined(told.reward, self.reward),
             joined(told.log_amount, self.log_amount),
             joined(told.log_latency, self.log_latency),
+            joined(told.log_first_token, self.log_first_token),
         )
 
 
@@ -64,6 +67,7 @@ def known_rows(
     with np.errstate(divide="ignore", invalid="ignore"):
         log_amount = np.log(np.maximum(amount, effort.LEAST_AMOUNT))
         log_latency = np.log(rows.latency_s)
+        log_first_token = None if rows.first_token_s is None else np.log(rows.first_token_s)
 
     def of(values: FloatArray, weight: FloatArray) -> Rows:
         there = np.isfinite(values)
@@ -75,7 +79,14 @@ def known_rows(
         of(rows.reward, precise * believed),
         of(log_amount, age * spent),
         of(log_latency, age * spent),
+        no_rows(z.shape[1]) if log_first_token is None else of(log_first_token, age * spent),
     )
+
+
+def no_rows(dimension: int) -> Rows:
+    """Nothing known."""
+    nothing = np.zeros(0)
+    return Rows(np.zeros((0, dimension)), nothing.astype(np.int64), nothing, nothing)
 
 
 def inherited_share(rows: float) -> float:

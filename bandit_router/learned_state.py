@@ -84,7 +84,8 @@ class LogRows:
     features: (N, n). arm: (N,) the arm that answered. decision_seq: (N,).
     input_tokens, output_tokens, reward, cost_usd, latency_s: (N,). reward_weight: (N,) how
     precise each reward is, beside the most precise kind; None where all are alike. inherited:
-    rows of predecessors, under the arms that are new versions of them.
+    rows of predecessors, under the arms that are new versions of them. first_token_s: (N,) of
+    streams; None where no answer was streamed.
     """
 
     features: FloatArray
@@ -97,3 +98,4 @@ class LogRows:
     latency_s: FloatArray
     reward_weight: FloatArray | None = None
     inherited: LogRows | None = None
+    first_token_s: FloatArray | None = None

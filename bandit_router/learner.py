@@ -337,4 +337,5 @@ def _rows_of(problem: Problem, known: Sequence[Observation], index: Mapping[str,
         cost_usd=column([row.cost_usd for row in known]),
         latency_s=column([row.latency_s for row in known]),
         reward_weight=column([row.weight for row in known]),
+        first_token_s=column([row.first_token_s for row in known]),
     )

@@ -114,7 +114,11 @@ def _fitted(
         basis=basis,
         policy=policy.refit(state.policy, known.reward, basis.groups),
         effort=effort.refitted(
-            known.log_amount, known.log_latency, basis.groups, problem.typical_amount
+            known.log_amount,
+            known.log_latency,
+            known.log_first_token,
+            basis.groups,
+            problem.typical_amount,
         ),
     )
 
@@ -135,6 +139,7 @@ def predict(
         quality_sd=beliefs.sd,
         cost_usd=effort.cost_usd(problem.prices, input_tokens, amount, latency_s),
         latency_s=latency_s,
+        first_token_s=effort.predicted_first_token_s(state.effort, z),
     )
 
 
@@ -182,6 +187,7 @@ def fold(
             amount=amount,
             latency_s=row.latency_s,
             weight=weight * state.watch.share(COST, arm, row.decision_seq),
+            first_token_s=row.first_token_s,
         )
         changes["pulls"] = _raised(state.pulls, arm, 1.0)
     if not row.answered:

@@ -77,7 +77,12 @@ def prior_rows(
     def weighed(of: Rows) -> Rows:
         return replace(of, weight=of.weight * of_arm[of.arm])
 
-    return Known(weighed(known.reward), weighed(known.log_amount), weighed(known.log_latency))
+    return Known(
+        weighed(known.reward),
+        weighed(known.log_amount),
+        weighed(known.log_latency),
+        weighed(known.log_first_token),
+    )
 
 
 def borne_out(told: Rows, own: Rows, basis: Basis, arm_count: int) -> bool:

@@ -282,6 +282,9 @@ class Router:
     ) -> tuple[BoolArray, dict[str, MaskReason]]:
         """What the request's own bounds on dollars, seconds and quality leave, by prediction."""
         arms, controls = self._problem.arms, request.controls
+        if not request.streamed:
+            # An answer that comes whole has no first token to wait for.
+            controls = replace(controls, max_first_token_s=None)
         z = coordinates(state.basis, features.astype(np.float64))
         beliefs, prediction = predict(self._problem, policy, state, z, input_tokens)
         foresight = foresee(self._problem.prices, state.effort, z, prediction, controls)

@@ -71,6 +71,11 @@ def to_bytes(problem: Problem, policy: Policy[Any], state: LearnedState) -> byte
         ("policy", policy.arrays(state.policy)),
         ("amount", bank_arrays(state.effort.amount)),
         ("latency", bank_arrays(state.effort.latency)),
+        *(
+            ()
+            if state.effort.first_token is None
+            else (("first_token", bank_arrays(state.effort.first_token)),)
+        ),
     ):
         arrays.update({f"{prefix}.{name}": array for name, array in part.items()})
     meta = {
@@ -157,6 +162,8 @@ def _state(
     problem: Problem, policy: Policy[Any], arrays: Mapping[str, Any], coordinates: tuple[str, ...]
 ) -> LearnedState:
     account_usd, price_of_dollar, paid = arrays["pacer.scalars"]
+    # None before any answer was streamed, and in older snapshots.
+    first_token = _part(arrays, "first_token")
     return LearnedState(
         basis=basis_from_arrays(arrays, coordinates),
         policy=policy.from_arrays(_part(arrays, "policy")),
@@ -165,6 +172,7 @@ def _state(
             latency=bank_from_arrays(_part(arrays, "latency")),
             smearing=arrays["effort.smearing"],
             typical=arrays["effort.typical"],
+            first_token=bank_from_arrays(first_token) if first_token else None,
         ),
         pacer=PacerState(
             window=tuple(arrays["pacer.window"]),

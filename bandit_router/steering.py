@@ -102,6 +102,7 @@ def under_rule(request: RoutingRequest, rule: RuleConfig) -> RoutingRequest:
         minimum_tier=then.minimum_tier,
         max_cost_usd=then.max_cost_usd,
         max_latency_s=then.max_latency_s,
+        max_first_token_s=then.max_first_token_s,
         quality_floor=then.quality_floor,
         explore=then.explore is not False,
     )
@@ -147,6 +148,7 @@ def tightened(
             minimum_tier=_stronger(own.minimum_tier, asked.minimum_tier),
             max_cost_usd=_least(own.max_cost_usd, asked.max_cost_usd),
             max_latency_s=_least(own.max_latency_s, asked.max_latency_s),
+            max_first_token_s=_least(own.max_first_token_s, asked.max_first_token_s),
             quality_floor=_most(own.quality_floor, asked.quality_floor),
             explore=own.explore and asked.explore,
         ),

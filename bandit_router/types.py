@@ -45,6 +45,7 @@ class MaskReason(StrEnum):
     BELOW_TIER = "below_tier"
     TOO_DEAR = "too_dear"
     TOO_SLOW = "too_slow"
+    LATE_FIRST_TOKEN = "late_first_token"
     RATE_LIMITED = "rate_limited"
     BELOW_FLOOR = "below_floor"
     OPERATION = "operation"
@@ -112,21 +113,23 @@ class Controls:
 
     exclude: models that may not be chosen. minimum_tier: weaker models may not be either.
     max_cost_usd: of the call as predicted. max_latency_s: an arm that would probably miss it
-    may not be chosen. quality_floor: share of the baseline model's quality that is to be kept,
-    in [0, 1]. explore: whether this request may be used to try models.
+    may not be chosen; max_first_token_s: nor one whose stream would probably begin later.
+    quality_floor: share of the baseline model's quality that is to be kept, in [0, 1]. explore:
+    whether this request may be used to try models.
     """
 
     exclude: frozenset[str] = frozenset()
     minimum_tier: Tier | None = None
     max_cost_usd: float | None = None
     max_latency_s: float | None = None
+    max_first_token_s: float | None = None
     quality_floor: float | None = None
     explore: bool = True
 
     @property
     def bind(self) -> bool:
         """Whether something is asked that only predictions can tell."""
-        asked = (self.max_cost_usd, self.max_latency_s, self.quality_floor)
+        asked = (self.max_cost_usd, self.max_latency_s, self.max_first_token_s, self.quality_floor)
         return any(bound is not None for bound in asked)
 
 
@@ -156,7 +159,8 @@ class RoutingRequest:
     influences: what besides the policy shapes the choice, to be logged: ``rule``,
     ``user_tier``, ``workflow``, ``session``, ``cascade``, ``escalated_from`` …
     allowance_usd: what it may cost on average, where a budget of its tenant, session or day
-    says so; None leaves that to the policy's own budget.
+    says so; None leaves that to the policy's own budget. streamed: whether the answer is to be
+    a stream.
     """
 
     messages: tuple[Mapping[str, Any], ...]
@@ -177,6 +181,7 @@ class RoutingRequest:
     cascade: str | None = None
     influences: Mapping[str, str] = field(default_factory=dict)
     allowance_usd: float | None = None
+    streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,12 +200,15 @@ class Exploration:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the learned state expects of every arm for one request; all arrays (K,)."""
+    """What the learned state expects of every arm for one request; all arrays (K,).
+
+    first_token_s: of a stream; None before any was seen."""
 
     quality: FloatArray
     quality_sd: FloatArray
     cost_usd: FloatArray
     latency_s: FloatArray
+    first_token_s: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True)

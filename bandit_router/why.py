@@ -9,6 +9,7 @@ import numpy as np
 
 from bandit_router.basis import coordinates
 from bandit_router.heads import HeadBank
+from bandit_router.inspection import entry
 from bandit_router.learning import LearnedState
 from bandit_router.selection import penalty_of
 from bandit_router.types import Decision, FloatArray
@@ -47,6 +48,7 @@ class Candidate:
     quality_sd: float
     cost_usd: float
     latency_s: float
+    first_token_s: float | None
     utility: float
     base: float | None
     contributions: tuple[Contribution, ...]
@@ -88,6 +90,7 @@ def why(decision: Decision, state: LearnedState | None, state_arms: tuple[str, .
                 quality_sd=float(expected.quality_sd[k]),
                 cost_usd=float(expected.cost_usd[k]),
                 latency_s=float(expected.latency_s[k]),
+                first_token_s=entry(expected.first_token_s, k),
                 utility=float(utility[k]),
                 base=base,
                 contributions=parts,

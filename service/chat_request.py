@@ -77,6 +77,7 @@ def parse_chat(
             user_tier=wishes.user_tier,
             workflow=wishes.workflow,
             cascade=wishes.cascade,
+            streamed=stream is True,
         ),
         upstream=_for_upstream(body),
         stream=stream is True,

@@ -30,7 +30,8 @@ Amount = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
 
 
 class OutcomeBody(BaseModel):
-    """model: the one that answered, or was tried last. cost_usd: by list prices if left out."""
+    """model: the one that answered, or was tried last. cost_usd: by list prices if left out.
+    first_token_s: of a stream."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -38,6 +39,7 @@ class OutcomeBody(BaseModel):
     model: Annotated[str, Field(strict=True)]
     status: Literal["ok", "failed"] = "ok"
     latency_s: Annotated[Amount, Field(gt=0, le=86_400)]
+    first_token_s: Annotated[Amount, Field(gt=0, le=86_400)] | None = None
     input_tokens: Tokens | None = None
     output_tokens: Tokens | None = None
     cost_usd: Annotated[Amount, Field(le=1e6)] | None = None
@@ -113,6 +115,7 @@ def _as_rows(told: OutcomeBody, model: ModelConfig, now: datetime) -> tuple[Outc
         finished_at=now,
         latency_s=told.latency_s,
         attempts=1,
+        first_token_s=told.first_token_s,
         input_tokens=told.input_tokens,
         output_tokens=told.output_tokens,
         cost_usd=cost_usd,
@@ -124,6 +127,7 @@ def _as_rows(told: OutcomeBody, model: ModelConfig, now: datetime) -> tuple[Outc
         status=status,
         started_at=now,
         latency_s=told.latency_s,
+        first_token_s=told.first_token_s,
         input_tokens=told.input_tokens,
         output_tokens=told.output_tokens,
         cost_usd=cost_usd,
@@ -138,6 +142,7 @@ def _facts(outcome: Outcome) -> tuple[object, ...]:
         outcome.answered_by,
         outcome.status,
         outcome.latency_s,
+        outcome.first_token_s,
         outcome.attempts,
         outcome.input_tokens,
         outcome.output_tokens,

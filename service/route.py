@@ -50,6 +50,9 @@ def shown_decision(decision: Decision) -> dict[str, Any]:
     def by_model(values: Any) -> dict[str, Any]:
         return dict(zip(arms, values.tolist(), strict=True))
 
+    first_token = {}
+    if expected.first_token_s is not None:
+        first_token = {"first_token_s": by_model(expected.first_token_s)}
     return {
         "decision_id": str(decision.id),
         "created_at": decision.created_at,
@@ -66,6 +69,7 @@ def shown_decision(decision: Decision) -> dict[str, Any]:
             "quality_sd": by_model(expected.quality_sd),
             "cost_usd": by_model(expected.cost_usd),
             "latency_s": by_model(expected.latency_s),
+            **first_token,
         },
         "input_tokens": decision.input_tokens,
         "policy": decision.policy,

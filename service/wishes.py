@@ -60,6 +60,7 @@ class Wishes(BaseModel):
     minimum_tier: Tier | None = None
     max_cost_usd: Amount | None = None
     max_latency_s: Annotated[Amount, Field(gt=0)] | None = None
+    max_first_token_s: Annotated[Amount, Field(gt=0)] | None = None
     quality_floor: Annotated[Amount, Field(le=1)] | None = None
     explore: Switch | None = None
     user_tier: Text | None = None
@@ -77,6 +78,7 @@ class Wishes(BaseModel):
             minimum_tier=self.minimum_tier,
             max_cost_usd=self.max_cost_usd,
             max_latency_s=self.max_latency_s,
+            max_first_token_s=self.max_first_token_s,
             quality_floor=self.quality_floor,
             explore=self.explore is not False,
         )

@@ -92,6 +92,9 @@ def decision_row(decision: Decision) -> dict[str, Any]:
         "influences": storable(decision.influences),
         "trial": None if decision.trial is None else _trial_row(decision.trial),
         "operation": decision.operation.value,
+        "predicted_first_token_s": None
+        if expected.first_token_s is None
+        else _listed(expected.first_token_s),
     }
 
 
@@ -127,6 +130,9 @@ def decision_from_row(row: Row) -> Decision:
             quality_sd=frozen_floats(row["predicted_quality_sd"]),
             cost_usd=frozen_floats(row["predicted_cost_usd"]),
             latency_s=frozen_floats(row["predicted_latency_s"]),
+            first_token_s=None
+            if row["predicted_first_token_s"] is None
+            else frozen_floats(row["predicted_first_token_s"]),
         ),
         metadata=row["metadata"],
         prompt=row["prompt"],

@@ -95,6 +95,7 @@ decisions = Table(
     Column("influences", JSONB, nullable=False, server_default=text("'{}'")),
     Column("trial", JSONB(none_as_null=True)),
     Column("operation", Text, nullable=False, server_default=text("'chat'")),
+    Column("predicted_first_token_s", FLOATS),
     PrimaryKeyConstraint("id"),
     Index(None, "created_at"),
     Index(None, "xid"),

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from bandit_router import pacing
 from bandit_router.basis import coordinates_of_rows
 from bandit_router.calibration import calibration, exploration_cost
+from bandit_router.inspection import entry
 from bandit_router.learning import LearnedState, Problem, predict
 from bandit_router.store.prediction_log import Expectations, SegmentRows
 from bandit_router.types import FloatArray
@@ -182,6 +183,7 @@ def _segment(
                 "quality_high": beliefs.mean[k] + Z95 * beliefs.sd[k],
                 "cost_usd": expected.cost_usd[k],
                 "latency_s": expected.latency_s[k],
+                "first_token_s": entry(expected.first_token_s, k),
                 "answers": len(own),
                 "rewards": int(np.isfinite(reward).sum()),
                 "observed_quality": _mean(reward),

@@ -243,6 +243,7 @@ async def test_absurd_values_are_refused_or_the_models_business(store_url: str) 
             {"router": {"max_cost_usd": -1}},
             {"router": {"max_cost_usd": True}},
             {"router": {"max_latency_s": 0}},
+            {"router": {"max_first_token_s": 0}},
             {"router": {"quality_floor": HUGE}},
             {"metadata": {"task": nul}},
             {"metadata": {nul: "task"}},

@@ -11,7 +11,7 @@ from typing import Any
 import openai
 import pytest
 from chain_setup import http_model
-from service_process import ASK, Served, router_config, served
+from service_process import ASK, Served, eventually, router_config, served
 
 from bandit_router.config import ModelConfig
 from bandit_router.config_steering import (
@@ -289,3 +289,41 @@ async def test_bounds_on_dollars_and_quality_are_kept_and_told(store_url: str) -
         # Nothing is known yet, so nothing may be tried at the expense of the floor.
         told = await decided(service, router={"quality_floor": 0.99})
         assert sorted(told["masked"].values()) == ["below_floor", "below_floor"]
+
+
+@pytest.mark.asyncio
+async def test_streams_that_would_begin_late_are_left_out_and_whole_answers_are_not(
+    store_url: str,
+) -> None:
+    begins_after_s = {"small": 0.05, "medium": 0.1, "large": 2.0}
+    async with three_models(store_url) as (service, _):
+        for model in [*begins_after_s] * 4:
+            told = await decided(service, router={"model": model})
+            outcome = {
+                "decision_id": told["decision_id"],
+                "model": model,
+                "latency_s": 3.0,
+                "first_token_s": begins_after_s[model],
+                "input_tokens": 10,
+                "output_tokens": 10,
+            }
+            got = await service.client.post("/v1/outcomes", json=outcome)
+            assert got.status_code == 200, got.text
+
+        async def learned() -> Any:
+            asked = await decided(service, stream=True, router={"max_first_token_s": 0.8})
+            return asked if asked["masked"] else None
+
+        told = await eventually(learned)
+        assert told["masked"] == {"large": "late_first_token"}
+        waited = told["predicted"]["first_token_s"]
+        assert waited["small"] < waited["medium"] < waited["large"]
+        found = await service.decision(told["decision_id"])
+        shown = {each["model"]: each["first_token_s"] for each in found["why"]["candidates"]}
+        assert shown == pytest.approx(waited)
+        by_header = await decided(service, {"x-router-max-first-token-s": "0.8"}, stream=True)
+        assert by_header["masked"] == told["masked"]
+        whole = await decided(service, router={"max_first_token_s": 0.8})
+        assert whole["masked"] == {}
+        beliefs = (await service.client.get("/admin/policies/thompson")).json()
+        assert {each["model"]: each["first_token_s"] for each in beliefs["models"]}["large"] > 1.0

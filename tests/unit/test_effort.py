@@ -7,6 +7,7 @@ import pytest
 
 from bandit_router import effort
 from bandit_router.effort import COLD_DOLLARS, COLD_SECONDS, COLD_TOKENS, EffortState, Prices
+from bandit_router.known_rows import no_rows
 from bandit_router.policies.base import Rows
 from bandit_router.types import FloatArray
 
@@ -97,7 +98,7 @@ def test_dollars_of_one_arm_are_not_mistaken_for_tokens_of_another() -> None:
         value=np.log(np.repeat([600.0, 0.002], 20)),
         weight=np.ones(40),
     )
-    fitted = effort.refitted(rows, rows, np.zeros(1), typical)
+    fitted = effort.refitted(rows, rows, no_rows(rows.z.shape[1]), np.zeros(1), typical)
     found = effort.predicted_amount(fitted, BIAS)
     np.testing.assert_allclose(found, [600.0, 0.002, 0.002], rtol=0.02)
 
@@ -134,7 +135,9 @@ def log_normal_rows(count: int, spread: float, seed: int = 0) -> Rows:
 
 def test_a_refit_learns_size_and_context_and_undoes_the_retransformation() -> None:
     rows = log_normal_rows(4000, spread=0.8)
-    state = effort.refitted(rows, rows, np.array([0.0, 1.0]), np.full(2, COLD_TOKENS))
+    state = effort.refitted(
+        rows, rows, no_rows(rows.z.shape[1]), np.array([0.0, 1.0]), np.full(2, COLD_TOKENS)
+    )
     at = np.array([1.0, 1.0])
     # The mean of a log-normal lies exp(σ²/2) above its median.
     expected = 100.0 * np.exp(0.5) * np.array([1.0, np.e]) * np.exp(0.32)
@@ -147,7 +150,9 @@ def test_a_refit_learns_size_and_context_and_undoes_the_retransformation() -> No
 
 def test_expected_amounts_add_up_to_what_was_seen() -> None:
     rows = log_normal_rows(2000, spread=1.0, seed=3)
-    state = effort.refitted(rows, rows, np.array([0.0, 1.0]), np.full(2, COLD_TOKENS))
+    state = effort.refitted(
+        rows, rows, no_rows(rows.z.shape[1]), np.array([0.0, 1.0]), np.full(2, COLD_TOKENS)
+    )
     for k in range(2):
         mine = rows.arm == k
         predicted = effort.predicted_amount(state, rows.z[mine])[:, k].sum()
@@ -156,14 +161,18 @@ def test_expected_amounts_add_up_to_what_was_seen() -> None:
 
 def test_an_arm_without_rows_is_expected_like_the_others() -> None:
     rows = log_normal_rows(500, spread=0.3)
-    state = effort.refitted(rows, rows, np.array([0.0, 1.0]), np.full(3, COLD_TOKENS))
+    state = effort.refitted(
+        rows, rows, no_rows(rows.z.shape[1]), np.array([0.0, 1.0]), np.full(3, COLD_TOKENS)
+    )
     amount = effort.predicted_amount(state, np.array([1.0, 0.0]))
     assert amount[:2].min() < amount[2] < amount[:2].max()
 
 
 def test_predictions_stay_finite_far_out() -> None:
     rows = log_normal_rows(500, spread=0.3)
-    state = effort.refitted(rows, rows, np.array([0.0, 1.0]), np.full(2, COLD_TOKENS))
+    state = effort.refitted(
+        rows, rows, no_rows(rows.z.shape[1]), np.array([0.0, 1.0]), np.full(2, COLD_TOKENS)
+    )
     far = np.array([1.0, 1e6])
     assert np.isfinite(effort.predicted_amount(state, far)).all()
     assert np.isfinite(effort.predicted_latency_s(state, -far)).all()

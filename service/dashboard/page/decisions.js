@@ -93,6 +93,7 @@ export async function decisionPage(id, back) {
         { title: "Quality ± sd", number: true, cell: (c) => `${expected(c.quality)} ± ${quality(c.quality_sd)}` },
         { title: "Cost", number: true, cell: (c) => dollars(c.cost_usd) },
         { title: "Latency", number: true, cell: (c) => seconds(c.latency_s) },
+        ...(why.candidates.some((c) => c.first_token_s) ? [{ title: "First token", number: true, cell: (c) => seconds(c.first_token_s) }] : []),
         { title: "Utility", number: true, cell: (c) => fixed(c.utility, 3) },
         { title: "Eligible", cell: (c) => c.eligible ? "yes" : h("span", { class: "badge warning" }, words(c.masked ?? "no")) },
       ], why.candidates),
