@@ -56,6 +56,10 @@ class Admission:
         self._clock = clock
         self._settling: set[asyncio.Task[None]] = set()
 
+    def follow(self, config: RouterConfig) -> None:
+        """Hold calls from now on to another configuration's limits."""
+        self._config = config
+
     async def reserve(
         self,
         principal: Principal,

@@ -59,6 +59,10 @@ class Budgets:
         self._clock = clock
         self._looks: dict[str, _Look] = {}
 
+    def follow(self, config: RouterConfig) -> None:
+        """Pace by another configuration's budgets from now on."""
+        self._config = config
+
     async def within(self, request: RoutingRequest) -> RoutingRequest:
         """The request with what it may cost on average, and without models that could cost more
         than a day has left, while others could not.

@@ -71,6 +71,8 @@ class _Run:
         self._first = self.answering = decision
         self._limits = admitted.headers
         self._name = decision.influences[CASCADE]
+        # As it is now: a reload may change it while the request is under way.
+        self._config = runtime.config
         self._cascade: CascadeConfig = runtime.config.cascades[self._name]
         self._checker = Checker(runtime, turn.principal, self._cascade)
         self._ends_at_s = turn.begun_s + runtime.config.fallback.deadline_s
@@ -141,12 +143,12 @@ class _Run:
 
     async def _second_decision(self, first: Stage) -> Decision | None:
         """A choice among stronger models; None where there is none, or no time or money left."""
-        runtime, turn = self._runtime, self._turn
+        turn = self._turn
         left_usd = self._stages.left_usd(first)
         if self._left_s() <= 0.0 or (left_usd is not None and left_usd <= 0.0):
             return None
         request = second_stage(
-            runtime.config,
+            self._config,
             turn.chat.routing,
             cascade=self._name,
             first_id=self._first.id,

@@ -64,7 +64,8 @@ class ChatDoor:
         books = self._runtime.books
         admitted = await self._runtime.admitted(turn.principal, turn.chat.routing, cascades=True)
         decision, told = admitted.decision, admitted.headers
-        if CASCADE in decision.influences:
+        # A reload may have taken it away since.
+        if decision.influences.get(CASCADE) in self._runtime.config.cascades:
             return await self._cascades.answer(turn, admitted)
         names = (decision.chosen, *decision.fallbacks)
         log = self._runtime.chain.new_log(decision.id)

@@ -32,6 +32,9 @@ LIVE_SECTIONS = (
     "cascades",
     "cache",
     "challengers",
+    "limits",
+    "tenants",
+    "sessions",
 )
 RETRY_S = 5.0
 log = logging.getLogger(__name__)

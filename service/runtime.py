@@ -409,6 +409,9 @@ class Runtime:
             config, {**old_providers, **providers}, {**old_models, **models}
         )
         self._use(config, policy, problem)
+        self.admission.follow(config)
+        self.budgets.follow(config)
+        self.sessions.follow(config.sessions)
         self._providers, self._activity = providers, activity
         left = self._swap_learning(config, learner, challenge)
         self.router = self._router_of(config, serving, activity, overlay, challenge)

@@ -35,6 +35,10 @@ class Sessions:
         self._models = models
         self._clock = clock
 
+    def follow(self, config: SessionsConfig) -> None:
+        """Bind requests from now on by another configuration."""
+        self._config = config
+
     async def pinned(self, request: RoutingRequest) -> RoutingRequest:
         """The request, bound to its session's model if it has a live one.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ budget_usd_per_request = {budget}
 
 [features]
 text = "{text}"
+{more}
 """
 
 
@@ -318,12 +319,30 @@ def test_the_file_is_read_again_on_hangup_or_call_and_a_bad_one_changes_nothing(
     asyncio.run(_reloads(open_folder, store_url))
 
 
+async def limits_follow(client: httpx.AsyncClient, write: Callable[..., None]) -> None:
+    """Limits are the new file's at once, and gone with it."""
+    write(budget=0.03, more="[tenants.default]\nlimits = {requests_per_month = 1}")
+    changed = (await client.post("/admin/reload")).json()
+    assert changed == {"changed": ["tenants"]}
+    asked = [await client.post("/v1/chat/completions", json=ASK) for _ in range(2)]
+    assert [one.status_code for one in asked] == [200, 429]
+    write(budget=0.03)
+    assert (await client.post("/admin/reload")).json() == {"changed": ["tenants"]}
+    assert (await client.post("/v1/chat/completions", json=ASK)).status_code == 200
+
+
 async def _reloads(folder: Path, url: str) -> None:
     async with misbehaving(answer) as upstream:
         config = folder / "router.toml"
 
         def write(**changes: Any) -> None:
-            values = {"base_url": upstream.base_url, "budget": 0.01, "text": "none", **changes}
+            values = {
+                "base_url": upstream.base_url,
+                "budget": 0.01,
+                "text": "none",
+                "more": "",
+                **changes,
+            }
             config.write_text(TOML.format(**values))
 
         write()
@@ -357,6 +376,7 @@ async def _reloads(folder: Path, url: str) -> None:
                 await asyncio.sleep(0.3)
                 assert await budget() == 0.03
                 assert (await client.post("/v1/chat/completions", json=ASK)).status_code == 200
+                await limits_follow(client, write)
                 audit = (await client.get("/admin/audit")).json()["audit"]
                 assert [e["action"] for e in audit].count("reload.failed") == 2
 

@@ -45,6 +45,8 @@ def test_what_needs_a_restart_is_refused_by_name(section: dict[str, Any], told: 
 def test_what_is_live_is_named() -> None:
     changes = {"policy": {"value_of_second": 0.1}, "fallback": {"num_retries": 3}}
     assert set(changed_sections(make_config(), make_config(**changes))) == {"policy", "fallback"}
+    paid = {"limits": {"tenant": {"usd_per_day": 1.0}}, "sessions": {"sticky": False}}
+    assert set(changed_sections(make_config(), make_config(**paid))) == set(paid)
     assert changed_sections(make_config(), make_config()) == ()
 
 
