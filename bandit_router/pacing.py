@@ -24,8 +24,16 @@ HORIZON = 100.0
 # A debt is paid back out of at most half the budget: the frontier is concave, so that a long
 # time a little below it costs less than a short time at its cheapest end.
 LEAST_TARGET = 0.5
-# A surplus or debt of so many requests' budgets moves the price of a dollar e-fold at most.
+# A surplus or debt of so many requests' budgets moves the price of a dollar e-fold at most, or of
+# one percent of all budgets so far where that is more: what an operator sees is the bill's share.
 PATIENCE = 50.0
+PATIENCE_SHARE = 0.01
+# The price that the budget alone asks for is that of the last so large a share of requests, once
+# these are more than the window: it may hold more hard requests than usual by mere chance, and
+# the best price is one and the same for all.
+STEADY_SHARE = 0.2
+# No request counts as past for either once so many came after it.
+MEMORY = 50_000
 SOLVE_EVERY = 8
 # Until so many requests are paid for, λ is solved after each: the first bills say the most.
 SOLVE_ALWAYS_UNTIL = 64
@@ -40,7 +48,8 @@ class PacerState:
     """window: coordinates (d,) of recent requests, newest last; window_tokens: their input.
 
     account_usd: budget so far minus dollars so far; negative is debt. price_of_dollar: λ.
-    paid: requests paid for.
+    paid: requests paid for. steady: what the budget alone asks for, averaged; None before λ
+    was first solved since anything changed.
     """
 
     window: tuple[FloatArray, ...]
@@ -48,6 +57,17 @@ class PacerState:
     account_usd: float
     price_of_dollar: float
     paid: int
+    steady: Steady | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """A price averaged in logarithms. since, at: requests paid for when the average began, and
+    when it was last added to."""
+
+    price: float
+    since: int
+    at: int
 
 
 def empty_pacer() -> PacerState:
@@ -76,6 +96,7 @@ def after_payment(
         account_usd=account_usd,
         price_of_dollar=pacer.price_of_dollar,
         paid=pacer.paid + 1,
+        steady=pacer.steady,
     )
 
 
@@ -100,6 +121,7 @@ def after_payments(
         account_usd=account_usd,
         price_of_dollar=pacer.price_of_dollar,
         paid=pacer.paid + cost_usd.size,
+        steady=pacer.steady,
     )
 
 
@@ -125,7 +147,12 @@ def after_waste(pacer: PacerState, cost_usd: float | None, budget_usd: float | N
 def without_surplus(pacer: PacerState) -> PacerState:
     """The pacer after a cost has changed: what was left over under other prices is not owed to
     later requests. Debts stay."""
-    return replace(pacer, account_usd=min(pacer.account_usd, 0.0))
+    return replace(unsteadied(pacer), account_usd=min(pacer.account_usd, 0.0))
+
+
+def unsteadied(pacer: PacerState) -> PacerState:
+    """The pacer after models or what they are worth have changed: earlier prices say nothing."""
+    return replace(pacer, steady=None)
 
 
 def due(pacer: PacerState) -> bool:
@@ -179,11 +206,25 @@ def solved(
     corrected = _least_price(mean_cost, target_usd(pacer, budget_usd), highest)
     going = _least_price(mean_cost, budget_usd, highest)
     if going <= 0.0 or pacer.account_usd == 0.0:
-        return replace(pacer, price_of_dollar=corrected)
+        return replace(pacer, price_of_dollar=corrected, steady=None)
+    steady = _averaged(pacer, going)
     # The best price is the same for all requests, so an account moves it no more than it must.
     requests = abs(pacer.account_usd) / max(budget_usd, 1e-30)
-    most = math.exp(min(requests / PATIENCE, 30.0))
-    return replace(pacer, price_of_dollar=min(max(corrected, going / most), going * most))
+    patience = max(PATIENCE, PATIENCE_SHARE * min(pacer.paid, MEMORY))
+    most = math.exp(min(requests / patience, 30.0))
+    price = min(max(corrected, steady.price / most), steady.price * most)
+    return replace(pacer, price_of_dollar=price, steady=steady)
+
+
+def _averaged(pacer: PacerState, going: float) -> Steady:
+    """The average with one more price in it."""
+    past = pacer.steady
+    if past is None:
+        return Steady(going, pacer.paid, pacer.paid)
+    new = pacer.paid - past.at
+    kept = STEADY_SHARE * min(pacer.paid - past.since, MEMORY) - WINDOW
+    weight = 1.0 if kept <= 0.0 else new / (new + kept)
+    return Steady(past.price * (going / past.price) ** weight, past.since, pacer.paid)
 
 
 def _least_price(mean_cost: Callable[[float], float], target: float, highest: float) -> float:

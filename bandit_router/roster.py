@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bandit_router import alarms, effort
+from bandit_router import alarms, effort, pacing
 from bandit_router.known_rows import inherited_share
 from bandit_router.learning import LearnedState, Problem, with_cards, with_solved_price
 from bandit_router.policies.base import Policy
@@ -45,6 +45,7 @@ def with_arms(policy: Policy[Any], state: LearnedState, old: Problem, new: Probl
         ),
         pulls=np.where(stays, state.pulls[origin], 0.0),
         rewards=np.where(stays, state.rewards[origin], 0.0),
+        pacer=pacing.unsteadied(state.pacer),
         watch=alarms.carried(state.watch, np.where(stays, origin, -1)),
     )
     carried = with_cards(new, policy, carried, np.flatnonzero(origin < 0))
@@ -60,7 +61,8 @@ def adapted(policy: Policy[Any], state: LearnedState, old: Problem, new: Problem
     if not same:
         state = with_arms(policy, state, old, new)
     if old.budget_usd != new.budget_usd:
-        state = replace(state, pacer=replace(state.pacer, account_usd=0.0, price_of_dollar=0.0))
+        pacer = replace(pacing.unsteadied(state.pacer), account_usd=0.0, price_of_dollar=0.0)
+        state = replace(state, pacer=pacer)
     return with_solved_price(new, policy, state)
 
 

@@ -9,7 +9,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from bandit_router.effort import EffortState, Prices
 from bandit_router.errors import SnapshotError
 from bandit_router.learning import LearnedState, Problem
-from bandit_router.pacing import PacerState
+from bandit_router.pacing import PacerState, Steady
 from bandit_router.policies.base import Policy
 from bandit_router.roster import with_arms
 from bandit_router.snapshot_arrays import (
@@ -52,7 +52,7 @@ DAMAGE = (
 
 def to_bytes(problem: Problem, policy: Policy[Any], state: LearnedState) -> bytes:
     """The state as an npz archive."""
-    window = state.pacer.window
+    window, steady = state.pacer.window, state.pacer.steady
     arrays: dict[str, FloatArray] = {
         **basis_arrays(state.basis),
         **watch_arrays(state.watch),
@@ -63,6 +63,7 @@ def to_bytes(problem: Problem, policy: Policy[Any], state: LearnedState) -> byte
         "pacer.scalars": np.array(
             [state.pacer.account_usd, state.pacer.price_of_dollar, float(state.pacer.paid)]
         ),
+        "pacer.steady": np.array([] if steady is None else astuple(steady), dtype=np.float64),
         "counts.pulls": state.pulls,
         "counts.rewards": state.rewards,
         "counts.clock": np.array([state.clock, state.since], dtype=np.float64),
@@ -164,6 +165,8 @@ def _state(
     account_usd, price_of_dollar, paid = arrays["pacer.scalars"]
     # None before any answer was streamed, and in older snapshots.
     first_token = _part(arrays, "first_token")
+    # Older snapshots have no average.
+    steady = arrays.get("pacer.steady", np.zeros(0)).tolist()
     return LearnedState(
         basis=basis_from_arrays(arrays, coordinates),
         policy=policy.from_arrays(_part(arrays, "policy")),
@@ -180,6 +183,7 @@ def _state(
             account_usd=float(account_usd),
             price_of_dollar=float(price_of_dollar),
             paid=int(paid),
+            steady=Steady(steady[0], int(steady[1]), int(steady[2])) if steady else None,
         ),
         clock=int(arrays["counts.clock"][0]),
         since=int(arrays["counts.clock"][1]),

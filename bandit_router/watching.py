@@ -46,6 +46,8 @@ def watched(
         watch = state.watch
     if watch.age(arm, COST, paid) == 0.0:
         state = replace(state, pacer=pacing.without_surplus(state.pacer))
+    elif watch.age(arm, QUALITY, paid) == 0.0:
+        state = replace(state, pacer=pacing.unsteadied(state.pacer))
     return replace(state, watch=alarms.counted(watch, row, arm))
 
 

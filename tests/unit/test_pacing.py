@@ -63,7 +63,7 @@ def test_models_that_cost_the_same_do_not_break_it() -> None:
 def test_solving_changes_the_price_alone() -> None:
     pacer = PacerState((np.ones(2),), (5.0,), 0.25, 9.0, 17)
     found = solved(pacer, QUALITY, COST, 2.0)
-    assert replace(found, price_of_dollar=9.0) == pacer
+    assert replace(found, price_of_dollar=9.0, steady=None) == pacer
 
 
 def test_debt_lowers_the_target_and_surplus_raises_it() -> None:
@@ -114,6 +114,67 @@ def test_a_small_account_moves_the_price_little() -> None:
         for sign in (-1.0, 1.0):
             moved = abs(np.log(price(sign * requests * 2.0) / even))
             assert moved <= requests / pacing.PATIENCE + 1e-9
+
+
+def test_the_longer_a_budget_was_held_the_less_an_account_moves_the_price() -> None:
+    def moved(paid: int) -> float:
+        pacer = replace(empty_pacer(), account_usd=-60.0, paid=paid)
+        even = solved(replace(pacer, account_usd=0.0), QUALITY, COST, 2.0).price_of_dollar
+        return float(np.log(solved(pacer, QUALITY, COST, 2.0).price_of_dollar / even))
+
+    # The price at which the next hundred requests pay all of it back.
+    assert moved(5_000) == pytest.approx(np.log(0.4 / 0.25), rel=0.01)
+    assert moved(20_000) == pytest.approx(30.0 / 200.0)
+    assert moved(50_000) == moved(10**7) == pytest.approx(30.0 / 500.0)
+
+
+def test_the_price_is_averaged_once_a_window_is_short_beside_what_was_seen() -> None:
+    def after(paid: int, *budgets_usd: float) -> float:
+        pacer = replace(empty_pacer(), account_usd=1e-9, paid=paid)
+        for budget_usd in budgets_usd:
+            pacer = solved(replace(pacer, paid=pacer.paid + 8), QUALITY, COST, budget_usd)
+        assert pacer.steady is not None
+        return pacer.steady.price
+
+    assert after(0, 2.0, 1.2) == after(0, 1.2)
+    pacer = replace(empty_pacer(), account_usd=1e-9)
+    pacer = solved(pacer, QUALITY, COST, 2.0)
+    assert pacer.steady is not None
+    late = solved(replace(pacer, paid=20_000), QUALITY, COST, 1.2)
+    later = solved(replace(late, paid=20_008), QUALITY, COST, 2.0)
+    assert later.steady is not None
+    assert late.steady is not None
+    # Eight requests among a fifth of 20,008, the window left out.
+    weight = 8.0 / (8.0 + 0.2 * 20_008 - WINDOW)
+    expected = late.steady.price * (0.25 / late.steady.price) ** weight
+    assert later.steady.price == pytest.approx(expected, rel=2e-3)
+    assert pacing.unsteadied(later).steady is None
+    assert pacing.without_surplus(later).steady is None
+
+
+def test_a_window_with_more_hard_requests_than_usual_sends_none_of_them_to_the_weak_model() -> None:
+    # Models alike on seven requests of ten, and far apart on three. The budget pays for just
+    # these, so any price between is right, and chance decides what a window would pay for.
+    rng = np.random.default_rng(5)
+    count, early = 24_000, 16_000
+    hard = rng.random(count) < 0.3
+    quality = np.stack([np.full(count, 0.9), np.where(hard, 1.5, 0.9)], axis=1)
+    quality += rng.normal(0.0, 0.01, quality.shape)
+    cost, budget_usd = np.tile([3e-4, 3e-3], (count, 1)), 0.7 * 3e-4 + 0.3 * 3e-3
+    pacer, spent, weak = empty_pacer(), 0.0, np.zeros(count, dtype=np.bool_)
+    for i in range(count):
+        chosen = int((quality[i] - pacer.price_of_dollar * cost[i]).argmax())
+        weak[i] = chosen == 0
+        spent += cost[i, chosen]
+        pacer = pacing.after_payment(pacer, np.ones(1), 0.0, cost[i, chosen], budget_usd)
+        if pacing.due(pacer):
+            recent = slice(max(i + 1 - WINDOW, 0), i + 1)
+            pacer = solved(pacer, quality[recent], cost[recent], budget_usd)
+    later = np.arange(count) >= early
+    # Without averages it was 4 to 7 %, since a window's share of hard requests has an sd of 2.6 %.
+    assert weak[later & hard].mean() < 0.005
+    perfect = float(np.where(hard, 3e-3, 3e-4).sum())
+    assert spent == pytest.approx(perfect, rel=0.01)
 
 
 def test_without_a_budget_nothing_is_booked() -> None:

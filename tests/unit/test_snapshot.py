@@ -59,6 +59,7 @@ def test_a_state_comes_back_bit_for_bit(cold: bool) -> None:
     assert back.pacer.price_of_dollar == state.pacer.price_of_dollar
     assert back.pacer.account_usd == state.pacer.account_usd
     assert back.pacer.paid == state.pacer.paid
+    assert back.pacer.steady == state.pacer.steady
     assert back.clock == state.clock
     assert back.basis.names == state.basis.names
     assert len(back.pacer.window) == len(state.pacer.window)
