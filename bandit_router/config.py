@@ -293,8 +293,13 @@ class StoreConfig(Section):
 
 
 class LearnerConfig(Section):
-    """``[learner]``: how often the log is folded, and when it is fitted anew."""
+    """``[learner]``: how often the log is folded, and when it is fitted anew.
 
+    own_process: learn in a process beside the service's; false saves its memory, and lets
+    requests wait for the learner's arithmetic.
+    """
+
+    own_process: bool = True
     interval_s: Seconds = 0.25
     batch_rows: Annotated[int, Field(ge=1, le=100_000)] = 5_000
     refit_interval_s: Seconds = 300.0

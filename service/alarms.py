@@ -128,7 +128,7 @@ class AlarmBoard:
         waited_s = await self.waiting_s(now)
         if waited_s <= STALL.total_seconds():
             return None
-        error = self._runtime.learner_task.last_error
+        error = self._runtime.learner_standing.last_error
         return f"feedback waits for {waited_s:.0f} s to be learned from" + (
             f": {error}" if error else ""
         )

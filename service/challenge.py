@@ -98,7 +98,7 @@ async def prepared(
         name=setting.line,
         interval_s=config.learner.interval_s,
         snapshots_kept=config.store.snapshots_kept,
-        lock_key=CHALLENGER_LOCK,
+        lock_key=runtime.lock_of(CHALLENGER_LOCK),
     )
     return Challenge(setting, made, learning)
 

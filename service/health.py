@@ -31,12 +31,11 @@ def health_routes(runtime: Runtime) -> APIRouter:
     async def ready() -> Response:
         """200 when requests can be routed and stored, else 503 and what is missing."""
         missing = await _missing(runtime)
-        task = runtime.learner_task
         body = {
             "status": "not ready" if missing else "ready",
             "missing": missing,
             "snapshot_version": runtime.router.serving.version,
-            "learner": "leads" if task.leads else "follows",
+            "learner": runtime.learner_standing.role,
             "queued": {
                 "decisions": runtime.decision_log.queue_depth,
                 "feedback": runtime.feedback.queue_depth,

@@ -28,17 +28,18 @@ log = logging.getLogger(__name__)
 class LearnerTask:
     """Folds the log while this process holds the lock, and hands every new state on.
 
-    serve: takes a new state into use. Errors are logged and tried again with growing waits:
-    learning may stand still, routing never.
+    lock: None where this process only ever follows. serve: takes a new state into use; None
+    where nobody here needs one. Errors are logged and tried again with growing waits: learning
+    may stand still, routing never.
     """
 
     def __init__(
         self,
         learner: Learner,
-        lock: LeaderLock,
+        lock: LeaderLock | None,
         store: PostgresLearnerStore,
         notifications: Notifications,
-        serve: Callable[[Serving], None],
+        serve: Callable[[Serving], None] | None,
         clock: Clock,
         *,
         policy: str,
@@ -105,20 +106,24 @@ class LearnerTask:
                 self._heard_rewards.set()
 
     async def _lead_or_follow(self) -> None:
-        if await self._lock.acquire():
-            await self._lead()
+        if self._lock is not None and await self._lock.acquire():
+            await self._lead(self._lock)
         else:
             await self._follow()
 
     async def _follow(self) -> None:
         """Take up what the leader wrote; return now and then to ask for the lock."""
         self._heard_snapshot.clear()
-        self._serve(await self._learner.load())
-        self.last_error = None
-        await _heard(self._heard_snapshot, LEADERSHIP_S)
+        if self._serve is not None:
+            self._serve(await self._learner.load())
+            self.last_error = None
+            await _heard(self._heard_snapshot, LEADERSHIP_S)
+        else:
+            self.last_error = None
+            await asyncio.sleep(LEADERSHIP_S)
 
-    async def _lead(self) -> None:
-        self._serve(await self._learner.take_over())
+    async def _lead(self, lock: LeaderLock) -> None:
+        self._hand_on(await self._learner.take_over())
         self.leads = True
         log.info("this process learns, from snapshot %d on", self._learner.progress.version)
         checked_s = self._clock.monotonic_s()
@@ -126,10 +131,10 @@ class LearnerTask:
             self._heard_rewards.clear()
             if self._newest > self._learner.progress.version:
                 # An operator went back to an earlier state, which is the newest one now.
-                self._serve(await self._learner.take_over())
+                self._hand_on(await self._learner.take_over())
             begun_s, fitted_at = self._clock.monotonic_s(), self._learner.progress.rewards_at_refit
             if await self._step():
-                self._serve(self._learner.serving)
+                self._hand_on(self._learner.serving)
                 await self._thin()
                 if self._learner.progress.rewards_at_refit != fitted_at:
                     await asyncio.to_thread(give_back)
@@ -141,10 +146,14 @@ class LearnerTask:
             self.last_error = None
             if self._clock.monotonic_s() - checked_s >= LEADERSHIP_S:
                 checked_s = self._clock.monotonic_s()
-                if not await self._lock.held():
+                if not await lock.held():
                     self.leads = False
                     log.warning("the learner's lock is lost; asking for it again")
                     return
+
+    def _hand_on(self, serving: Serving) -> None:
+        if self._serve is not None:
+            self._serve(serving)
 
     async def _step(self) -> bool:
         """One turn of the fold; True when a new snapshot serves."""

@@ -16,6 +16,7 @@ from bandit_router.store.leadership import LEARNER_LOCK, LeaderLock
 from bandit_router.store.learner_store import SNAPSHOTS_CHANNEL, PostgresLearnerStore
 from bandit_router.store.notifications import Notifications
 from bandit_router.store.reward_log import REWARDS_CHANNEL
+from service.learner_standing import Role, Standing
 from service.learner_task import LearnerTask
 
 CHALLENGER_LOCK = LEARNER_LOCK + 1
@@ -26,8 +27,8 @@ log = logging.getLogger(__name__)
 class LearningLine:
     """Folds the log into one line of snapshots, or follows whoever does, until it is stopped.
 
-    name: the line's. serve: takes a new state into use. lock_key: one leader per key among all
-    replicas.
+    name: the line's. serve: takes a new state into use; None where nobody here needs one.
+    lock_key: one leader per key among all replicas; None where this process only follows.
     """
 
     def __init__(
@@ -35,18 +36,19 @@ class LearningLine:
         engine: AsyncEngine,
         store: PostgresLearnerStore,
         learner: Learner,
-        serve: Callable[[Serving], None],
+        serve: Callable[[Serving], None] | None,
         clock: Clock,
         *,
         name: str,
         interval_s: float,
         snapshots_kept: int,
-        lock_key: int = LEARNER_LOCK,
+        lock_key: int | None = LEARNER_LOCK,
     ) -> None:
         self.name = name
         self.learner = learner
-        self._lock = LeaderLock(engine, lock_key)
-        self._notifications = Notifications(engine, (REWARDS_CHANNEL, SNAPSHOTS_CHANNEL))
+        self._lock = None if lock_key is None else LeaderLock(engine, lock_key)
+        channels = (SNAPSHOTS_CHANNEL, *([] if lock_key is None else [REWARDS_CHANNEL]))
+        self._notifications = Notifications(engine, channels)
         self._running: asyncio.Task[None] | None = None
         self.task = LearnerTask(
             learner,
@@ -58,6 +60,16 @@ class LearningLine:
             policy=name,
             interval_s=interval_s,
             snapshots_kept=snapshots_kept,
+        )
+
+    @property
+    def standing(self) -> Standing:
+        """Where this learner stands."""
+        return Standing(
+            role=Role.LEADS if self.task.leads else Role.FOLLOWS,
+            last_error=self.task.last_error,
+            progress=self.learner.progress,
+            quarantine=tuple(self.learner.quarantine),
         )
 
     def start(self) -> None:
@@ -72,7 +84,8 @@ class LearningLine:
         running.cancel()
         await asyncio.wait([running])
         await self._notifications.close()
-        await self._lock.release()
+        if self._lock is not None:
+            await self._lock.release()
 
     async def _run(self) -> None:
         while True:

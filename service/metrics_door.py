@@ -49,14 +49,17 @@ def _one(name: str, text: str, value: float) -> Gauge:
 
 def _states(runtime: Runtime) -> Iterator[Gauge]:
     """Where the learner, the queues and the breakers stand now."""
-    task, serving = runtime.learner_task, runtime.router.serving
-    failing = task.last_error is not None
+    learner, serving = runtime.learner_standing, runtime.router.serving
+    failing = learner.last_error is not None
     age_s = runtime.clock.monotonic_s() - runtime.served_at_s
-    yield _one("learner_leads", "1 in the process that learns.", float(task.leads))
+    yield _one("learner_leads", "1 in the process that learns.", float(learner.leads))
     yield _one("learner_failing", "1 while learning fails.", float(failing))
+    child = runtime.learner_child
+    restarts = 0 if child is None else child.restarts
+    yield _one("learner_restarts", "How often its process had to be started again.", restarts)
     yield _one("snapshot_version", "Version of the state in use.", float(serving.version))
     yield _one("snapshot_age_seconds", "Since the state in use was taken up.", age_s)
-    quarantined = runtime.learner.progress.quarantined
+    quarantined = learner.progress.quarantined
     yield _one("quarantined_rows", "Rows that could not be learned from.", quarantined)
     pacer = serving.state.pacer
     yield _one("price_of_dollar", "Quality that a dollar must bring (λ).", pacer.price_of_dollar)

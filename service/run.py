@@ -13,7 +13,6 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import uvicorn
 
@@ -24,6 +23,7 @@ from bandit_router.config_file import load_config
 from bandit_router.errors import ConfigError, RouterError
 from service.app import create_app
 from service.closing import Closing
+from service.event_loop import loop_factory
 from service.log_lines import set_up_logging
 from service.memory import keep_little
 from service.runtime import Runtime
@@ -53,7 +53,7 @@ def serve(config: RouterConfig, config_path: Path) -> None:
     set_up_logging(os.environ, sys.stderr)
     listener = listen(config.server)
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_serve(config, config_path, listener))
     finally:
         listener.close()
@@ -92,6 +92,8 @@ async def _serve(config: RouterConfig, config_path: Path, listener: socket.socke
         random_bytes=os.urandom,
         reread=reread,
         tracing=tracing,
+        # Its pipes are Unix's.
+        learns_apart=config.learner.own_process and sys.platform != "win32",
     )
     async with AsyncExitStack() as exits:
         if tracing is not None:
@@ -196,11 +198,3 @@ class _Server(uvicorn.Server):
         if self.should_exit:
             self.force_exit = True
         self.should_exit = True
-
-
-def _loop_factory() -> Any:
-    if sys.platform == "win32":
-        return None
-    import uvloop
-
-    return uvloop.new_event_loop

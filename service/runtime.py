@@ -37,6 +37,7 @@ from bandit_router.providers.replayed import FaultPlan
 from bandit_router.roster import adapted
 from bandit_router.router import Router, policy_of, problem_of
 from bandit_router.serving import Serving
+from bandit_router.snapshot import prior_digest
 from bandit_router.steering import steered
 from bandit_router.store import migrate
 from bandit_router.store.api_keys import ApiKeys, Principal
@@ -46,6 +47,7 @@ from bandit_router.store.embedded import EmbeddedPostgres
 from bandit_router.store.engine import check_server, make_engine, shown
 from bandit_router.store.feedback_store import PostgresFeedbackStore
 from bandit_router.store.inspection_store import InspectionStore
+from bandit_router.store.leadership import LEARNER_LOCK
 from bandit_router.store.learner_store import PostgresLearnerStore
 from bandit_router.store.limit_store import LimitStore
 from bandit_router.store.live_settings import LIVE_CHANNEL, LiveSettings
@@ -65,7 +67,9 @@ from service.books import Books
 from service.budgets import Budgets
 from service.challenge import Challenge, challenger_parts, prepared
 from service.closing import Closing
-from service.learner_task import LearnerTask
+from service.learner_child import LearnerChild
+from service.learner_duty import Duty
+from service.learner_standing import Standing
 from service.learning_line import LearningLine
 from service.limit_headers import limit_headers
 from service.live import LiveConfiguration
@@ -93,7 +97,8 @@ class Runtime:
     """The parts that the doors use; they stand once ``start`` has returned.
 
     random_bytes: a source fit for secrets. faults: the plan that replayed models fail by.
-    tracing: where spans go, if anywhere; whoever opened it closes it.
+    tracing: where spans go, if anywhere; whoever opened it closes it. learns_apart: whether the
+    learner is a process of its own, and this one follows it as it would another replica.
     Use as an asynchronous context manager, or call ``start`` and ``stop``.
     """
 
@@ -130,6 +135,7 @@ class Runtime:
         faults: FaultPlan | None = None,
         reread: Callable[[], RouterConfig] | None = None,
         tracing: Tracing | None = None,
+        learns_apart: bool = False,
     ) -> None:
         self.config = config
         self.settings = settings
@@ -152,6 +158,7 @@ class Runtime:
         self._random_bytes = random_bytes
         self._faults = faults
         self._reread = reread
+        self.learner_child = LearnerChild(clock) if learns_apart else None
         self._providers: dict[str, Provider] = {}
         self._leaving: dict[asyncio.Task[None], dict[str, Provider]] = {}
         self._exits = AsyncExitStack()
@@ -332,13 +339,16 @@ class Runtime:
         if self.challenge is not None:
             self.challenge.learning.start()
         exits.push_async_callback(self._stop_learning)
+        if self.learner_child is not None:
+            self.learner_child.start(self._duty(overlay))
         upkeep = keep_up(
             self.engine, lambda: (self._activity, self.problem.arms), self.inspection, self.clock
         )
         self._in_background(upkeep, "upkeep")
-        rollups = Rollups(self.engine, config.features.metadata)
-        sums = keep_rollups(rollups, self.clock, lambda: self.learner_task.leads)
-        self._in_background(sums, "rollups")
+        if self.learner_child is None:
+            rollups = Rollups(self.engine, config.features.metadata)
+            sums = keep_rollups(rollups, self.clock, lambda: self.learner_standing.leads)
+            self._in_background(sums, "rollups")
 
         heard = Notifications(self.engine, (LIVE_CHANNEL,))
         await exits.enter_async_context(heard)
@@ -356,9 +366,29 @@ class Runtime:
             self.router.serving = serving
 
     @property
-    def learner_task(self) -> LearnerTask:
-        """Who folds the log for the serving policy."""
-        return self._learning.task
+    def learner_standing(self) -> Standing:
+        """Where learning stands on this replica, for the serving policy."""
+        return self.standing_of(self._learning)
+
+    def standing_of(self, line: LearningLine) -> Standing:
+        """Where a line of learning stands on this replica."""
+        if self.learner_child is None:
+            return line.standing
+        return self.learner_child.standing(line.name, line.standing)
+
+    def lock_of(self, key: int) -> int | None:
+        """The lock that a line of learning asks for in this process; None where it follows."""
+        return key if self.learner_child is None else None
+
+    def _duty(self, overlay: Overlay) -> Duty:
+        champion = overlay.champion
+        return Duty(
+            database_url=self.engine.url.render_as_string(hide_password=False),
+            config=self.config,
+            prior_digest=prior_digest(self.problem),
+            frozen=champion is not None and champion.frozen,
+            trial=overlay.trial,
+        )
 
     def problem_of(self, config: RouterConfig) -> Problem:
         """What the learner is told of a configuration. Raises ConfigError."""
@@ -417,7 +447,9 @@ class Runtime:
         self.router = self._router_of(config, serving, activity, overlay, challenge)
         if learner.problem is not problem:
             learner.adopt(problem, policy)
-            self.learner_task.wake()
+            self._learning.task.wake()
+        if self.learner_child is not None:
+            self.learner_child.assign(self._duty(overlay))
         for line in left:
             await line.stop()
         leaving = {n: p for n, p in old_providers.items() if providers.get(n) is not p}
@@ -512,6 +544,7 @@ class Runtime:
             name=self.policy.name,
             interval_s=config.learner.interval_s,
             snapshots_kept=config.store.snapshots_kept,
+            lock_key=self.lock_of(LEARNER_LOCK),
         )
 
     def _swap_learning(
@@ -534,6 +567,8 @@ class Runtime:
         return left
 
     async def _stop_learning(self) -> None:
+        if self.learner_child is not None:
+            await self.learner_child.stop()
         if self.challenge is not None:
             await self.challenge.learning.stop()
         await self._learning.stop()

@@ -88,7 +88,7 @@ class TrialWatch:
         if (
             standing is not None
             and standing.setting == setting
-            and self._runtime.learner_task.leads
+            and self._runtime.learner_standing.leads
         ):
             await self._act(setting, numbers, found)
 

@@ -148,12 +148,12 @@ def _shown_trial(runtime: Runtime) -> dict[str, Any] | None:
     if challenge is None:
         return None
     watch = runtime.trial_watch
-    contender, task = challenge.contender, challenge.learning.task
+    contender, learner = challenge.contender, runtime.standing_of(challenge.learning)
     return {
         **challenge.setting.model_dump(mode="json"),
         "learns": not challenge.setting.frozen,
         "snapshot_version": contender.serving.version,
-        "learner": {"leads": task.leads, "error": task.last_error},
+        "learner": {"leads": learner.leads, "error": learner.last_error},
         "failures": contender.failures,
         "last_error": contender.last_error,
         "numbers": None if watch.numbers is None else shown_numbers(watch.numbers),

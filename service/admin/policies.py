@@ -52,11 +52,12 @@ def policy_routes(runtime: Runtime) -> APIRouter:
             "words": await words_of(runtime),
         }
         if name == runtime.policy.name:
+            learner = runtime.learner_standing
             body["learner"] = {
-                "leads": runtime.learner_task.leads,
-                "error": runtime.learner_task.last_error,
-                "progress": runtime.learner.progress,
-                "quarantine": list(runtime.learner.quarantine),
+                "leads": learner.leads,
+                "error": learner.last_error,
+                "progress": learner.progress,
+                "quarantine": learner.quarantine,
             }
         return json_response(body)
 

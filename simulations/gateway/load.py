@@ -12,7 +12,7 @@ import aiohttp
 import numpy as np
 
 from bandit_router.errors import DemoError
-from simulations.gateway.target import Target
+from simulations.gateway.target import Cpu, Target
 
 # The share of answers that are rated: it is what keeps the learner learning.
 FEEDBACK_EVERY = 10
@@ -21,12 +21,11 @@ TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one load on one target measured. CPU is the server's and, apart, its Postgres's."""
+    """What one load on one target measured."""
 
     latency_s: np.ndarray
     duration_s: float
-    cpu_s: float
-    postgres_cpu_s: float
+    cpu: Cpu
 
     def report(self) -> dict[str, float]:
         """Requests per second, latency in milliseconds, CPU per request in microseconds."""
@@ -37,8 +36,9 @@ class Load:
             "requests_per_s": count / self.duration_s,
             "p50_ms": float(p50),
             "p99_ms": float(p99),
-            "cpu_us_per_request": self.cpu_s / count * 1e6,
-            "postgres_cpu_us_per_request": self.postgres_cpu_s / count * 1e6,
+            "cpu_us_per_request": self.cpu.server_s / count * 1e6,
+            "learner_cpu_us_per_request": self.cpu.learner_s / count * 1e6,
+            "postgres_cpu_us_per_request": self.cpu.postgres_s / count * 1e6,
         }
 
 
@@ -85,7 +85,7 @@ async def run_load(
                     await post("/v1/feedback", {"decision_id": decision} | rating)
                 on_request()
 
-        before, began_s = target.cpu_s(), time.perf_counter()
+        before, began_s = target.cpu(), time.perf_counter()
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(connections):
@@ -93,5 +93,5 @@ async def run_load(
         except* (DemoError, aiohttp.ClientError, TimeoutError) as errors:
             first = errors.exceptions[0]
             raise DemoError(f"{target.name}: {type(first).__name__}: {first}") from None
-        duration_s, after = time.perf_counter() - began_s, target.cpu_s()
-        return Load(latency_s, duration_s, after[0] - before[0], after[1] - before[1])
+        duration_s = time.perf_counter() - began_s
+        return Load(latency_s, duration_s, target.cpu().since(before))

@@ -22,6 +22,19 @@ POLL_S = 0.05
 LOG_TAIL = 1500
 
 
+def child_running(root: int, word: str) -> int | None:
+    """The process started by ``root`` that has ``word`` on its command line, None without one."""
+    for folder in Path("/proc").iterdir():
+        # A process may end while we look.
+        with contextlib.suppress(OSError):
+            if folder.name.isdecimal():
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+                if int(fields[1]) == root and word.encode() in words:
+                    return int(folder.name)
+    return None
+
+
 def cpu_s(root: int, without: Collection[int] = ()) -> float:
     """User and system seconds of a process and all below it. Linux only, in steps of 10 ms.
 

@@ -14,7 +14,7 @@ def print_gateway(result: dict[str, Any], console: Console) -> None:
         "load",
         "target",
         *("requests/s", "p50 ms", "p99 ms", "added p50", "added p99"),
-        *("CPU µs", "Postgres µs", "CPU µs/chunk"),
+        *("CPU µs", "its learner's", "Postgres µs", "CPU µs/chunk"),
     )
     for load in result["loads"]:
         name = f"{load['connections']}{' streamed' if load['stream'] else ''}"
@@ -27,6 +27,7 @@ def print_gateway(result: dict[str, Any], console: Console) -> None:
                 *(f"{row[key]:.2f}" for key in ("p50_ms", "p99_ms")),
                 *(f"{row[key]:.2f}" for key in ("added_p50_ms", "added_p99_ms")),
                 f"{row['cpu_us_per_request']:.0f}",
+                f"{row['learner_cpu_us_per_request']:.0f}" if target == "router" else "",
                 f"{row['postgres_cpu_us_per_request']:.0f}" if target == "router" else "",
                 f"{row['cpu_us_per_chunk']:.1f}" if load["stream"] else "",
                 end_section=target == list(rows)[-1],

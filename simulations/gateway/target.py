@@ -5,7 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from simulations.gateway.processes import cpu_s
+from simulations.gateway.processes import child_running, cpu_s
+
+LEARNER = "service.learner_process"
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """Seconds of CPU. server_s: of all processes but Postgres's; learner_s: the part of that
+    which is its learner's process's; postgres_s: its Postgres's."""
+
+    server_s: float
+    learner_s: float = 0.0
+    postgres_s: float = 0.0
+
+    def since(self, before: Cpu) -> Cpu:
+        """What was used since then."""
+        return Cpu(
+            self.server_s - before.server_s,
+            self.learner_s - before.learner_s,
+            self.postgres_s - before.postgres_s,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +42,13 @@ class Target:
     postgres_id: int | None = None
     rated: bool = False
 
-    def cpu_s(self) -> tuple[float, float]:
-        """Seconds of CPU so far: the server's, and its Postgres's."""
+    def cpu(self) -> Cpu:
+        """CPU so far."""
         if self.postgres_id is None:
-            return cpu_s(self.process_id), 0.0
-        return cpu_s(self.process_id, {self.postgres_id}), cpu_s(self.postgres_id)
+            return Cpu(cpu_s(self.process_id))
+        learner = child_running(self.process_id, LEARNER)
+        return Cpu(
+            cpu_s(self.process_id, {self.postgres_id}),
+            0.0 if learner is None else cpu_s(learner),
+            cpu_s(self.postgres_id),
+        )

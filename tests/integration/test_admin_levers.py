@@ -68,7 +68,7 @@ async def learned(service: Served) -> None:
         nonlocal progress
         before, progress = progress, service.runtime.learner.progress
         await asyncio.sleep(0.6)
-        return before == progress and service.runtime.learner_task.leads
+        return before == progress and service.runtime.learner_standing.leads
 
     await eventually(still)
 
@@ -286,7 +286,7 @@ async def test_rollbacks_under_traffic_each_succeed_and_learning_goes_on(store_u
             last = await teach(service, 3, 0.9)
             assert len(last) == 3
             assert service.runtime.router.serving.version > max(versions)
-            assert service.runtime.learner_task.last_error is None
+            assert service.runtime.learner_standing.last_error is None
 
 
 @pytest.mark.asyncio

@@ -124,7 +124,7 @@ async def test_a_challenger_is_asked_then_has_its_share_then_serves_and_goes_aga
             await post(service, "/rollback", status=409)
 
             async def learns() -> bool:
-                return any(one.runtime.learner_task.leads for one in (service, replica))
+                return any(one.runtime.learner_standing.leads for one in (service, replica))
 
             await eventually(learns)
             told = [

@@ -34,6 +34,9 @@ def test_gateway_benchmark_reports_both_targets_under_every_load(tmp_path: Path)
             assert ("cpu_us_per_chunk" in row) == load["stream"]
     # Three transactions a request, whichever way the clock of the kernel falls.
     assert sum(load["router"]["postgres_cpu_us_per_request"] for load in result["loads"]) > 0
+    # Its learner is a process of its own, and part of it.
+    learner_us = sum(load["router"]["learner_cpu_us_per_request"] for load in result["loads"])
+    assert learner_us > 0
     assert result["absent"] == {}
 
 
