@@ -18,7 +18,7 @@ from bandit_router import rewards, trust
 from bandit_router.activity import ActivityLog
 from bandit_router.breakers import Breakers
 from bandit_router.cascade import first_stage
-from bandit_router.cascade.functions import load_functions
+from bandit_router.cascade.functions import CheckFunction, load_functions
 from bandit_router.circuit import settings_of
 from bandit_router.completion import FallbackChain
 from bandit_router.config import ModelConfig, RouterConfig
@@ -410,7 +410,9 @@ class Runtime:
         load_functions(config)
 
     async def _take_up(self, config: RouterConfig, overlay: Overlay) -> None:
-        """Swap in what a configuration makes. Raises ConfigError, and then nothing has moved."""
+        """Swap in what a configuration makes. Raises ConfigError, or StoreError without a
+        database, and then nothing has moved."""
+        functions = load_functions(config)
         policy, problem = policy_of(config), self.problem_of(config)
         challenge = await prepared(self, config, overlay.trial, self.challenge)
         old_models, old_providers = dict(self.models), self._providers
@@ -432,13 +434,14 @@ class Runtime:
             serving = self.router.serving
             state = adapted(policy, serving.state, self.problem, problem)
             serving = Serving(serving.version, state)
-        # From here on nothing waits: a request sees the old parts or the new ones.
+        await upsert_models(self.engine, config.models)
+        # From here on nothing waits or fails: a request sees the old parts or the new ones.
         models = {model.name: model for model in config.models}
         # Decided before, called after: who went away still answers those requests.
         self.chain = self._chain_of(
             config, {**old_providers, **providers}, {**old_models, **models}
         )
-        self._use(config, policy, problem)
+        self._use(config, policy, problem, functions)
         self.admission.follow(config)
         self.budgets.follow(config)
         self.sessions.follow(config.sessions)
@@ -457,7 +460,6 @@ class Runtime:
             task = asyncio.create_task(self._let_go(leaving), name="models that leave")
             self._leaving[task] = leaving
             task.add_done_callback(self._forget)
-        await upsert_models(self.engine, config.models)
         log.info("the configuration is a new one: models %s", ", ".join(models))
 
     def _use(
@@ -465,9 +467,10 @@ class Runtime:
         config: RouterConfig,
         policy: Policy[Any] | None = None,
         problem: Problem | None = None,
+        functions: dict[str, CheckFunction] | None = None,
     ) -> None:
+        self.functions = load_functions(config) if functions is None else functions
         self.config = config
-        self.functions = load_functions(config)
         self.policy = policy or policy_of(config)
         self.problem = problem or self.problem_of(config)
         # In place: breakers and sessions look into this very dictionary.

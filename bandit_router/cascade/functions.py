@@ -29,9 +29,11 @@ def _load(where: str, path: str) -> CheckFunction:
     module_name, _, name = path.partition(":")
     try:
         function = getattr(importlib.import_module(module_name), name, None)
-    except ImportError as error:
+    # The operator's own module may raise anything while it is imported.
+    except Exception as error:
         raise ConfigError(
-            f"{where}: function '{path}' cannot be imported ({error}); install its package beside "
+            f"{where}: function '{path}' cannot be imported "
+            f"({type(error).__name__}: {error}); install its package beside "
             "the router, or put its folder into PYTHONPATH"
         ) from error
     if not callable(function):

@@ -372,13 +372,22 @@ async def _reloads(folder: Path, url: str) -> None:
                 refused = await client.post("/admin/reload")
                 assert refused.status_code == 409
                 assert "features cannot change" in refused.json()["error"]["message"]
+                # Valid as a file; that it cannot be taken up is found out late.
+                check = '{ kind = "python", function = "nowhere_at_all:good" }'
+                write(budget=0.05, more=f"[cascades.careful]\nchecks = [{check}]")
+                refused = await client.post("/admin/reload")
+                assert refused.status_code == 409
+                assert "nowhere_at_all" in refused.json()["error"]["message"]
+                careful = {**ASK, "router": {"cascade": "careful"}}
+                unknown = await client.post("/v1/chat/completions", json=careful)
+                assert unknown.status_code == 422
                 service.process.send_signal(signal.SIGHUP)
                 await asyncio.sleep(0.3)
                 assert await budget() == 0.03
                 assert (await client.post("/v1/chat/completions", json=ASK)).status_code == 200
                 await limits_follow(client, write)
                 audit = (await client.get("/admin/audit")).json()["audit"]
-                assert [e["action"] for e in audit].count("reload.failed") == 2
+                assert [e["action"] for e in audit].count("reload.failed") == 3
 
 
 @pytest.mark.asyncio
