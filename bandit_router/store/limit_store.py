@@ -7,14 +7,14 @@ requests share a transaction, and each is held against all that were booked befo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, DateTime, Double, Text, Uuid, bindparam, insert, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+import asyncpg  # type: ignore[import-untyped]
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bandit_router.errors import LimitExceeded
 from bandit_router.limits import (
@@ -30,61 +30,38 @@ from bandit_router.limits import (
     span_start,
 )
 from bandit_router.store.engine import store_errors
+from bandit_router.store.fast_writes import HeldDriver, copy_rows, driver_of
 from bandit_router.store.group_writer import GroupWriter
 from bandit_router.store.tables import reservations
 
-WINDOW_ARRAYS = (
-    bindparam("subjects", type_=ARRAY(Text)),
-    bindparam("spans", type_=ARRAY(Text)),
-    bindparam("starts", type_=ARRAY(DateTime(timezone=True))),
-)
+ASKED = "unnest($1::text[], $2::text[], $3::timestamptz[]) AS asked(subject, span, starts_at)"
 # Makes the rows that are missing, and locks and reads them all, in the order of their keys.
-LOCK = text(
-    """
-    INSERT INTO limit_windows AS w (subject, span, starts_at, requests, tokens, cost_usd)
-    SELECT subject, span, starts_at, 0, 0, 0
-    FROM unnest(:subjects, :spans, :starts) AS asked(subject, span, starts_at)
-    ORDER BY 1, 2, 3
-    ON CONFLICT (subject, span, starts_at) DO UPDATE SET requests = w.requests
-    RETURNING subject, span, starts_at, requests, tokens, cost_usd
-    """
-).bindparams(*WINDOW_ARRAYS)
-BOOK = text(
-    """
-    UPDATE limit_windows w SET requests = n.requests, tokens = n.tokens, cost_usd = n.cost_usd
-    FROM unnest(:subjects, :spans, :starts, :requests, :tokens, :costs)
-         AS n(subject, span, starts_at, requests, tokens, cost_usd)
-    WHERE w.subject = n.subject AND w.span = n.span AND w.starts_at = n.starts_at
-    """
-).bindparams(
-    *WINDOW_ARRAYS,
-    bindparam("requests", type_=ARRAY(BigInteger)),
-    bindparam("tokens", type_=ARRAY(BigInteger)),
-    bindparam("costs", type_=ARRAY(Double)),
-)
-BOOKED = text(
-    "SELECT w.* FROM limit_windows w "
-    "JOIN unnest(:subjects, :spans, :starts) AS asked(subject, span, starts_at) "
-    "USING (subject, span, starts_at)"
-).bindparams(*WINDOW_ARRAYS)
-OPEN = text(
-    "SELECT decision_id, created_at, booked, tokens, cost_usd FROM reservations "
-    "WHERE decision_id = ANY(:ids) AND settled_at IS NULL ORDER BY decision_id FOR UPDATE"
-).bindparams(bindparam("ids", type_=ARRAY(Uuid)))
-MADE = text("SELECT decision_id FROM reservations WHERE decision_id = ANY(:ids)").bindparams(
-    bindparam("ids", type_=ARRAY(Uuid))
-)
-SETTLE = text(
-    """
-    UPDATE reservations r SET settled_at = :now, tokens = n.tokens, cost_usd = n.cost_usd
-    FROM unnest(:ids, :tokens, :costs) AS n(decision_id, tokens, cost_usd)
-    WHERE r.decision_id = n.decision_id
-    """
-).bindparams(
-    bindparam("ids", type_=ARRAY(Uuid)),
-    bindparam("tokens", type_=ARRAY(BigInteger)),
-    bindparam("costs", type_=ARRAY(Double)),
-)
+LOCK = f"""
+INSERT INTO limit_windows AS w (subject, span, starts_at, requests, tokens, cost_usd)
+SELECT subject, span, starts_at, 0, 0, 0 FROM {ASKED} ORDER BY 1, 2, 3
+ON CONFLICT (subject, span, starts_at) DO UPDATE SET requests = w.requests
+RETURNING subject, span, starts_at, requests, tokens, cost_usd
+"""
+BOOK = """
+UPDATE limit_windows w SET requests = n.requests, tokens = n.tokens, cost_usd = n.cost_usd
+FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::float8[])
+     AS n(subject, span, starts_at, requests, tokens, cost_usd)
+WHERE w.subject = n.subject AND w.span = n.span AND w.starts_at = n.starts_at
+"""
+BOOKED = f"""
+SELECT w.subject, w.span, w.starts_at, w.requests, w.tokens, w.cost_usd
+FROM limit_windows w JOIN {ASKED} USING (subject, span, starts_at)
+"""
+OPEN = """
+SELECT decision_id, created_at, booked, tokens, cost_usd FROM reservations
+WHERE decision_id = ANY($1::uuid[]) AND settled_at IS NULL ORDER BY decision_id FOR UPDATE
+"""
+MADE = "SELECT decision_id FROM reservations WHERE decision_id = ANY($1::uuid[])"
+SETTLE = """
+UPDATE reservations r SET settled_at = $4, tokens = n.tokens, cost_usd = n.cost_usd
+FROM unnest($1::uuid[], $2::bigint[], $3::float8[]) AS n(decision_id, tokens, cost_usd)
+WHERE r.decision_id = n.decision_id
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +82,7 @@ class LimitStore:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._held = HeldDriver(engine)
         self._writer: GroupWriter[Item, tuple[Headroom, ...]] = GroupWriter(self._write)
 
     async def reserve(self, claim: Claim) -> tuple[Headroom, ...]:
@@ -120,20 +98,14 @@ class LimitStore:
         """What is booked in each window now, without holding anybody up. Raises StoreError, or
         StoreUnavailable without a database."""
         with store_errors(self._engine):
-            async with self._engine.connect() as connection:
-                found = await connection.execute(BOOKED, _asked(windows))
-                rows = found.all()
-        known = {
-            Window(row.subject, row.span, row.starts_at): Usage(
-                row.requests, row.tokens, row.cost_usd
-            )
-            for row in rows
-        }
+            async with driver_of(self._engine) as driver:
+                known = _usage_in(await driver.fetch(BOOKED, *_asked(windows)))
         return {window: known.get(window, Usage()) for window in windows}
 
     async def close(self) -> None:
         """Write what is queued, then take nothing more."""
         await self._writer.close()
+        await self._held.give_back()
 
     async def __aenter__(self) -> Self:
         return self
@@ -145,70 +117,67 @@ class LimitStore:
         claims = [item for item in group if isinstance(item, Claim)]
         ends = {item.decision_id: item for item in group if isinstance(item, Settlement)}
         with store_errors(self._engine):
-            async with self._engine.begin() as connection:
-                opened = await _open(connection, ends)
+            async with self._held.use() as driver, driver.transaction():
+                opened = await _open(driver, ends)
                 # After a connection lost at commit the group comes again: booked is booked.
-                made = await _made(connection, [claim.decision_id for claim in claims])
+                made = await _made(driver, [claim.decision_id for claim in claims])
                 windows = {window for claim in claims for window in claim.windows}
                 for row in opened:
                     windows |= set(_windows_of(row))
-                usage = await _locked(connection, sorted(windows))
+                usage = await _locked(driver, sorted(windows))
                 before = dict(usage)
-                settled = [_settled(row, ends[row.decision_id], usage) for row in opened]
+                settled = [_settled(row, ends[row["decision_id"]], usage) for row in opened]
                 refused: dict[int, Bound | None] = {}
                 left: dict[int, tuple[Headroom, ...]] = {}
                 for claim in claims:
                     refused[id(claim)] = _booked(claim, usage, made)
                     left[id(claim)] = headroom(claim, usage)
                 fresh = [c for c in claims if refused[id(c)] is None and c.decision_id not in made]
-                if fresh:
-                    await connection.execute(insert(reservations), [_row(c) for c in fresh])
+                await copy_rows(driver, reservations, [_row(claim) for claim in fresh])
                 if settled:
-                    await _settle(connection, settled, max(end.at for end in ends.values()))
+                    ended_at = max(end.at for end in ends.values())
+                    await driver.execute(SETTLE, *zip(*settled, strict=True), ended_at)
                 changed = {w: now for w, now in usage.items() if now != before[w]}
                 if changed:
-                    await connection.execute(BOOK, _columns(changed))
+                    await driver.execute(BOOK, *_asked(list(changed)), *_amounts(changed.values()))
         return [_result(refused.get(id(item)), item, left.get(id(item), ())) for item in group]
 
 
 async def prune_limits(engine: AsyncEngine, now: datetime) -> None:
     """Drop windows and reservations that no limit can ask about any more."""
     with store_errors(engine):
-        async with engine.begin() as connection:
+        async with driver_of(engine) as driver, driver.transaction():
             for table, column in (("limit_windows", "starts_at"), ("reservations", "created_at")):
-                await connection.execute(
-                    text(f"DELETE FROM {table} WHERE {column} < :before"),
-                    {"before": now - LONGEST},
-                )
+                await driver.execute(f"DELETE FROM {table} WHERE {column} < $1", now - LONGEST)
 
 
-async def _locked(connection: AsyncConnection, windows: Sequence[Window]) -> dict[Window, Usage]:
-    if not windows:
-        return {}
+async def _locked(driver: asyncpg.Connection, windows: Sequence[Window]) -> dict[Window, Usage]:
+    return _usage_in(await driver.fetch(LOCK, *_asked(windows))) if windows else {}
+
+
+def _usage_in(rows: Iterable[asyncpg.Record]) -> dict[Window, Usage]:
     return {
-        Window(row.subject, row.span, row.starts_at): Usage(row.requests, row.tokens, row.cost_usd)
-        for row in await connection.execute(LOCK, _asked(windows))
+        Window(subject, span, starts_at): Usage(requests, tokens, cost_usd)
+        for subject, span, starts_at, requests, tokens, cost_usd in rows
     }
 
 
-def _asked(windows: Sequence[Window]) -> dict[str, Any]:
-    return {
-        "subjects": [window.subject for window in windows],
-        "spans": [window.span for window in windows],
-        "starts": [window.starts_at for window in windows],
-    }
+def _asked(windows: Sequence[Window]) -> tuple[list[Any], ...]:
+    return (
+        [window.subject for window in windows],
+        [window.span for window in windows],
+        [window.starts_at for window in windows],
+    )
 
 
-async def _open(connection: AsyncConnection, ends: dict[UUID, Settlement]) -> Sequence[Any]:
-    if not ends:
-        return ()
-    return (await connection.execute(OPEN, {"ids": list(ends)})).all()
+async def _open(
+    driver: asyncpg.Connection, ends: dict[UUID, Settlement]
+) -> Sequence[asyncpg.Record]:
+    return await driver.fetch(OPEN, list(ends)) if ends else ()
 
 
-async def _made(connection: AsyncConnection, ids: Sequence[UUID]) -> set[UUID]:
-    if not ids:
-        return set()
-    return set(await connection.scalars(MADE, {"ids": list(ids)}))
+async def _made(driver: asyncpg.Connection, ids: Sequence[UUID]) -> set[UUID]:
+    return {row["decision_id"] for row in await driver.fetch(MADE, ids)} if ids else set()
 
 
 def _booked(claim: Claim, usage: dict[Window, Usage], made: set[UUID]) -> Bound | None:
@@ -222,25 +191,20 @@ def _booked(claim: Claim, usage: dict[Window, Usage], made: set[UUID]) -> Bound 
     return bound
 
 
-def _settled(row: Any, end: Settlement, usage: dict[Window, Usage]) -> tuple[UUID, int, float]:
-    tokens = row.tokens if end.tokens is None else end.tokens
-    cost_usd = row.cost_usd if end.cost_usd is None else end.cost_usd
+def _settled(
+    row: asyncpg.Record, end: Settlement, usage: dict[Window, Usage]
+) -> tuple[UUID, int, float]:
+    tokens = row["tokens"] if end.tokens is None else end.tokens
+    cost_usd = row["cost_usd"] if end.cost_usd is None else end.cost_usd
     for window in _windows_of(row):
-        usage[window] = usage[window].plus(0, tokens - row.tokens, cost_usd - row.cost_usd)
-    return row.decision_id, tokens, cost_usd
+        usage[window] = usage[window].plus(0, tokens - row["tokens"], cost_usd - row["cost_usd"])
+    return row["decision_id"], tokens, cost_usd
 
 
-async def _settle(
-    connection: AsyncConnection, settled: Sequence[tuple[UUID, int, float]], now: datetime
-) -> None:
-    ids, tokens, costs = zip(*settled, strict=True)
-    values = {"ids": list(ids), "tokens": list(tokens), "costs": list(costs), "now": now}
-    await connection.execute(SETTLE, values)
-
-
-def _windows_of(row: Any) -> list[Window]:
-    pairs = zip(row.booked[::2], row.booked[1::2], strict=True)
-    return [Window(subject, span, span_start(span, row.created_at)) for subject, span in pairs]
+def _windows_of(row: asyncpg.Record) -> list[Window]:
+    booked, made_at = row["booked"], row["created_at"]
+    pairs = zip(booked[::2], booked[1::2], strict=True)
+    return [Window(subject, span, span_start(span, made_at)) for subject, span in pairs]
 
 
 def _row(claim: Claim) -> dict[str, Any]:
@@ -253,15 +217,12 @@ def _row(claim: Claim) -> dict[str, Any]:
     }
 
 
-def _columns(usage: dict[Window, Usage]) -> dict[str, Any]:
-    return {
-        "subjects": [window.subject for window in usage],
-        "spans": [window.span for window in usage],
-        "starts": [window.starts_at for window in usage],
-        "requests": [booked.requests for booked in usage.values()],
-        "tokens": [booked.tokens for booked in usage.values()],
-        "costs": [booked.cost_usd for booked in usage.values()],
-    }
+def _amounts(usage: Collection[Usage]) -> tuple[list[Any], ...]:
+    return (
+        [booked.requests for booked in usage],
+        [booked.tokens for booked in usage],
+        [booked.cost_usd for booked in usage],
+    )
 
 
 def _result(
