@@ -285,7 +285,11 @@ async def test_rollbacks_under_traffic_each_succeed_and_learning_goes_on(store_u
             assert before > 12
             last = await teach(service, 3, 0.9)
             assert len(last) == 3
-            assert service.runtime.router.serving.version > max(versions)
+
+            async def newest_serves() -> bool:
+                return service.runtime.router.serving.version > max(versions)
+
+            await eventually(newest_serves)
             assert service.runtime.learner_standing.last_error is None
 
 
