@@ -20,7 +20,12 @@ from bandit_router.cascade.confidence import (
 )
 from bandit_router.completion import Completed
 from bandit_router.config_cascade import CascadeConfig, CheckKind
-from bandit_router.errors import AllModelsFailed, LimitExceeded, NoEligibleModel
+from bandit_router.errors import (
+    AllModelsFailed,
+    LimitExceeded,
+    NoEligibleModel,
+    StoreUnavailable,
+)
 from bandit_router.open_stream import HeardStream, ModelStream
 from bandit_router.types import AttemptStatus, Decision, RoutingRequest
 from service.admission import Admitted
@@ -83,16 +88,13 @@ class _Run:
         stage: Stage | None = None
         if first.finding.verdict is Verdict.PASSED:
             return self._told(PASSED, first)
-        second = await self._second_decision(first)
-        if second is not None:
-            stage = await self._stages.make(
-                second,
-                self._turn.chat.upstream,
-                self._left_s(),
-                first,
-                # It would be no better than the answer that there is.
-                spares_last_resort=first.result is not None and self._gives_first,
-            )
+        try:
+            stage = await self._second_stage(first)
+        except StoreUnavailable:
+            # The first decision is stored, the second one is not, and its answer may not leave.
+            if first.result is None or not self._gives_first:
+                raise
+        if stage is not None:
             if stage.failure is None:
                 return self._told(ESCALATED, first, stage)
             failure: Failure = stage.failure
@@ -140,6 +142,20 @@ class _Run:
         if upstream is not chat.upstream:
             _hide_confidence(result)
         return stage
+
+    async def _second_stage(self, first: Stage) -> Stage | None:
+        """A stronger model's answer or failure; None where none can be asked."""
+        second = await self._second_decision(first)
+        if second is None:
+            return None
+        return await self._stages.make(
+            second,
+            self._turn.chat.upstream,
+            self._left_s(),
+            first,
+            # It would be no better than the answer that there is.
+            spares_last_resort=first.result is not None and self._gives_first,
+        )
 
     async def _second_decision(self, first: Stage) -> Decision | None:
         """A choice among stronger models; None where there is none, or no time or money left."""

@@ -20,6 +20,7 @@ from test_service_keys import LOCKED
 from test_service_limits import all_settled, booked_usd, key_of
 from test_service_shutdown import refused, told
 
+from bandit_router.store.embedded import EmbeddedPostgres
 from simulations.faults.misbehaving import (
     Behaviour,
     Exchange,
@@ -267,6 +268,33 @@ async def test_a_strong_stream_that_breaks_tells_and_one_that_never_begins_gives
             assert REFUSES in got.text
             if not stream:
                 assert int(got.headers["x-router-attempts"]) == len(models.bodies) == 3
+
+
+async def test_where_the_database_goes_away_in_the_middle_the_first_answer_is_given(
+    open_folder: Path,
+) -> None:
+    server = EmbeddedPostgres(open_folder, settings={"fsync": "off"}).start()
+
+    async def small(exchange: Exchange) -> None:
+        # The decision is being stored beside this call.
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(server.stop)
+        await says(REFUSES)(exchange)
+
+    try:
+        async with cascading(server.url, REFUSAL, small=small, large=says(ANSWERS)) as (
+            service,
+            _,
+        ):
+            got = await service.ask(**CAREFUL)
+            server.start()
+            assert got.status_code == 200, got.text
+            assert got.headers["x-router-cascade"] == "exhausted"
+            assert REFUSES in got.text
+            found = await service.ended(got.headers["x-router-decision-id"])
+            assert found["outcome"]["answered_by"] == "small"
+    finally:
+        server.stop()
 
 
 async def test_a_service_that_stops_during_either_attempt_tells_and_books(
