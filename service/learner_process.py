@@ -26,6 +26,7 @@ from service.learner_duty import duty_of_line
 from service.learner_standing import told
 from service.learner_work import LearnerWork
 from service.log_lines import set_up_logging
+from service.memory import keep_little
 
 REPORT_EVERY_S = 0.2
 # A duty holds the whole configuration.
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Learn until standard input ends. The one argument is the parent's process id."""
+    keep_little()
     die_with(int(sys.argv[1]))
     # What a library prints must not get between the reports.
     reports = os.fdopen(os.dup(1), "wb")
