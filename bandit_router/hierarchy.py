@@ -156,11 +156,12 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class OneHead:
-    """One head given the weights in common, c: its own are N(alone − away c, covariance).
+    """One head given the weights in common, c: its deviation is N(alone − away c, covariance).
 
-    covariance: (d, d). alone: (d,). kept: (d, d−1), I − away but for the bias's row: how much
-    of c is left in the head's whole weights once its rows are seen. evidence: at c = 0; with c
-    it changes by pullᵀc − cᵀ precision c / 2. held: (d,) prior precision of its own weights.
+    covariance: (d, d). alone: (d,). kept: (d, d−1), what of c stays in the head's whole weights
+    once its rows are seen; away is (0, I) − kept, with a row of zeros for the bias. evidence: at
+    c = 0; with c it changes by pullᵀc − cᵀ precision c / 2. held: (d,) prior precisions of the
+    bias and of the deviation.
     """
 
     evidence: float
