@@ -131,10 +131,12 @@ def _due(
     """
     if activity is None or config.min_pulls_per_day == 0:
         return -1
+    owed = eligible & (activity.pulls < config.min_pulls_per_day)
+    if not owed.any():
+        return -1
     left_usd = config.look_budget_usd_per_day - activity.look_spend_usd
     overdue = activity.idle_s * config.min_pulls_per_day / SECONDS_PER_DAY
-    due = eligible & (activity.pulls < config.min_pulls_per_day) & (overdue >= 1.0)
-    due &= cost_usd <= left_usd
+    due = owed & (overdue >= 1.0) & (cost_usd <= left_usd)
     if not due.any():
         return -1
     return int(np.where(due, overdue, -1.0).argmax())
