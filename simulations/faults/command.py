@@ -50,6 +50,7 @@ def print_soak(result: dict[str, Any], console: Console) -> None:
         table.add_row(name.replace("_", " "), str(result[name]))
     ended = ", ".join(f"{how}: {count}" for how, count in sorted(result["ended"].items()))
     table.add_row("ended", ended)
-    table.add_row("memory, MB", " ".join(f"{sample:.0f}" for sample in result["rss_mb"]))
+    for name, key in (("memory, MB", "rss_mb"), ("of the learner, MB", "rss_mb_of_learner")):
+        table.add_row(name, " ".join(f"{sample:.0f}" for sample in result[key]))
     console.print(table)
     console.print("; ".join(result["problems"]) or "nothing lost, nothing hung")

@@ -18,6 +18,7 @@ GOOD: dict[str, Any] = {
     "lost_outcomes": 0,
     "lost_feedback": 0,
     "memory_growth_in_second_half": 0.01,
+    "memory_growth_of_learner_in_second_half": 0.01,
 }
 
 
@@ -32,6 +33,8 @@ def test_nothing_is_lost_or_hung_while_calls_fail(tmp_path: Path) -> None:
     assert result["calls_made_to_fail"] > 50
     assert result["ended"]["200"] > 400
     assert len(result["rss_mb"]) > 10
+    assert min(result["rss_mb"]) > 50.0
+    assert max(result["rss_mb_of_learner"]) > 50.0
 
 
 @pytest.mark.parametrize(
@@ -41,7 +44,8 @@ def test_nothing_is_lost_or_hung_while_calls_fail(tmp_path: Path) -> None:
         ("lost_decisions", 1),
         ("lost_outcomes", 2),
         ("lost_feedback", 1),
-        ("memory_growth_in_second_half", 0.2),
+        ("memory_growth_in_second_half", 0.03),
+        ("memory_growth_of_learner_in_second_half", 0.03),
     ],
 )
 def test_whatever_is_missing_is_told(name: str, value: float) -> None:
