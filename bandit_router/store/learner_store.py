@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import insert, select, text
+from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -105,10 +105,20 @@ class PostgresLearnerStore:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def latest_snapshot(self, policy: str) -> SnapshotRecord | None:
-        """The newest snapshot of a policy, None when it has none."""
-        newest = select(snapshots).where(snapshots.c.policy == policy)
-        return await self._one_snapshot(newest.order_by(snapshots.c.version.desc()).limit(1))
+    async def latest_snapshot(
+        self, policy: str, *, known: int | None = None
+    ) -> SnapshotRecord | None:
+        """The newest snapshot of a policy, None when it has none, or when that is ``known``:
+        half a megabyte is not read again to see that nothing is new."""
+        newest = (
+            select(func.max(snapshots.c.version))
+            .where(snapshots.c.policy == policy)
+            .scalar_subquery()
+        )
+        query = select(snapshots).where(snapshots.c.policy == policy, snapshots.c.version == newest)
+        if known is not None:
+            query = query.where(snapshots.c.version != known)
+        return await self._one_snapshot(query)
 
     async def snapshot(self, policy: str, version: int) -> SnapshotRecord | None:
         """One snapshot of a policy, None when there is none, or no longer."""

@@ -18,10 +18,16 @@ from store_samples import ARMS, first_value, make_decision, make_outcome
 from bandit_router import snapshot
 from bandit_router.config import LearnerConfig
 from bandit_router.errors import SnapshotError
-from bandit_router.learner import FIRST_REFIT_REWARDS, START, Learner, log_rows
+from bandit_router.learner import (
+    FIRST_REFIT_REWARDS,
+    REFIT_REST,
+    START,
+    Learner,
+    log_rows,
+)
 from bandit_router.learning import LearnedState, Problem, fold, init_state, refit
 from bandit_router.outcome_prior import OutcomePrior
-from bandit_router.protocols import SnapshotRecord
+from bandit_router.protocols import LearnerBatch, SnapshotRecord
 from bandit_router.store.decision_log import PostgresDecisionLog
 from bandit_router.store.feedback_store import PostgresFeedbackStore
 from bandit_router.store.learner_store import PostgresLearnerStore
@@ -210,6 +216,31 @@ async def test_it_refits_early_then_as_the_log_grows_then_by_the_clock(
     assert await reason_after(1) == "fold"
     # The bases differ, but nothing was lost on the way.
     assert learning.progress.rewards == learning.serving.state.pulls.sum() == 39
+
+
+@pytest.mark.asyncio
+async def test_while_traffic_is_fast_fits_have_a_bounded_share_of_the_time(
+    traffic: Traffic, engine: AsyncEngine
+) -> None:
+    clock = Hand()
+
+    class Slow(PostgresLearnerStore):
+        async def refit_rows(self, limit: int, upto: tuple[int, int] | None = None) -> LearnerBatch:
+            clock.passed_s += 2.0
+            return await super().refit_rows(limit, upto)
+
+    learning = learner(Slow(engine), clock=clock, refit_interval_s=1000.0)
+    # The first look at the log is a fit too, if of nothing.
+    await learning.take_over()
+    clock.passed_s += REFIT_REST * 2.0
+    fitted = []
+    for _ in range(4):
+        await traffic.requests(FIRST_REFIT_REWARDS)
+        clock.passed_s += REFIT_REST * 2.0 * 0.6
+        assert await learning.step()
+        fitted.append(learning.progress.rewards_at_refit)
+    # Each time the log has grown by a third at least, and every other time that has to wait.
+    assert fitted == [24, 24, 72, 72]
 
 
 @pytest.mark.asyncio

@@ -165,6 +165,8 @@ async def test_snapshots_are_kept_by_version_and_announced(engine: AsyncEngine) 
         "10 thompson",
     ]
     assert await store.latest_snapshot("thompson") == record(10)
+    assert await store.latest_snapshot("thompson", known=2) == record(10)
+    assert await store.latest_snapshot("thompson", known=10) is None
     assert await store.snapshot("thompson", 2) == record(2)
     assert await store.snapshot("thompson", 3) is None
     assert await store.latest_snapshot("linucb") is None
