@@ -119,6 +119,9 @@ class ModelConfig(Section):
         return self.upstream_model or self.name
 
 
+HalfLife = Literal["learned", "never"]
+
+
 class PolicyConfig(Section):
     """``[policy]``: which policy, and what it may spend.
 
@@ -127,7 +130,8 @@ class PolicyConfig(Section):
     passed.
     value_of_second: quality given up for a second less of latency (μ).
     model: the arm of the ``fixed`` policy. epsilon: of ``epsilon_greedy``.
-    half_life_decisions: age at which an observation counts half; None never forgets.
+    half_life_decisions: age at which an observation counts half; "never" remembers everything,
+    "learned" leaves it to each fit to choose what would have predicted the log best.
     latency_miss_probability: chance of missing a request's max_latency_s or
         max_first_token_s that is still taken (δ).
     prior: file of outcomes recorded elsewhere, by ``bandit-router fit-prior``; None starts cold.
@@ -141,7 +145,7 @@ class PolicyConfig(Section):
     value_of_second: Annotated[float, Field(ge=0)] = 0.0
     model: Name | None = None
     epsilon: Share = 0.1
-    half_life_decisions: Annotated[float, Field(gt=0)] | None = None
+    half_life_decisions: Annotated[float, Field(gt=0)] | HalfLife = "learned"
     latency_miss_probability: Annotated[float, Field(gt=0, lt=1)] = 0.1
     prior: Path | None = None
     learned_as: LineName | None = None

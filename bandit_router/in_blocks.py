@@ -70,7 +70,9 @@ def fold_rows(
     raised: then it matters which row comes first, and they are to be folded one by one.
     """
     state = faded(problem, policy, state, int(rows.decision_seq[-1]))
-    known = known_rows(problem, state.basis, rows, state.clock, state.watch, z)
+    known = known_rows(
+        problem, state.basis, rows, state.clock, state.watch, state.half_life_decisions, z
+    )
     watch = quietly(policy, state, known, rows)
     if watch is None:
         return None

@@ -9,7 +9,7 @@ import numpy as np
 from bandit_router import effort
 from bandit_router.alarms import COST, QUALITY, Watch
 from bandit_router.basis import Basis, coordinates_of_rows
-from bandit_router.learned_state import LogRows, Problem
+from bandit_router.learned_state import LogRows, Problem, rows_aged
 from bandit_router.policies.base import Rows
 from bandit_router.types import FloatArray
 
@@ -53,6 +53,7 @@ def known_rows(
     rows: LogRows,
     clock: int,
     watch: Watch,
+    half_life_decisions: float | None,
     z: FloatArray | None = None,
 ) -> Known:
     """The rows' rewards, amounts and seconds, each at its weight when the clock shows ``clock``.
@@ -60,7 +61,7 @@ def known_rows(
     z: (N, d) the rows' coordinates, where they are known already."""
     if z is None:
         z = coordinates_of_rows(basis, rows.features)
-    age = problem.weights(np.maximum(rows.decision_seq, 0), clock)
+    age = rows_aged(np.maximum(rows.decision_seq, 0), clock, half_life_decisions)
     amount = np.where(
         problem.prices.metered[rows.arm] > 0.0, np.maximum(rows.output_tokens, 1.0), rows.cost_usd
     )

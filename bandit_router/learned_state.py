@@ -25,6 +25,8 @@ class Problem:
     "" where there is only one. predecessors: per arm, the name of the model that it is a new
     version of, or ""; empty where no arm is one. tiers: per arm, what its model card says, a
     first guess; empty where none says anything. prior: outcomes recorded elsewhere.
+    half_life_decisions: age at which a row counts half, None to remember everything; where
+    learns_half_life is set, only until a fit has chosen another.
     """
 
     arms: tuple[str, ...]
@@ -35,6 +37,7 @@ class Problem:
     budget_usd: float | None = None
     value_of_second: float = 0.0
     half_life_decisions: float | None = None
+    learns_half_life: bool = False
     extractor_version: str = ""
     predecessors: tuple[str, ...] = ()
     tiers: tuple[Tier | None, ...] = ()
@@ -45,25 +48,14 @@ class Problem:
         """(K,) the amount expected of an arm never called."""
         return np.where(self.prices.metered > 0.0, effort.COLD_TOKENS, effort.COLD_DOLLARS)
 
-    def weight(self, decision_seq: int, clock: int) -> float:
-        """How much a row of decision ``decision_seq`` counts when the clock shows ``clock``."""
-        if self.half_life_decisions is None:
-            return 1.0
-        return float(0.5 ** ((clock - decision_seq) / self.half_life_decisions))
-
-    def weights(self, decision_seq: IntArray, clock: int) -> FloatArray:
-        """The same for many rows."""
-        if self.half_life_decisions is None:
-            return np.ones(decision_seq.size)
-        return np.asarray(0.5 ** ((clock - decision_seq) / self.half_life_decisions))
-
 
 @dataclass(frozen=True, slots=True)
 class LearnedState:
     """Everything learned. policy: the policy's own state. clock: the decision_seq that
     weights are counted from. since: decisions before this decision_seq are past learning from:
     the last fit did not reach back to them. pulls, rewards: (K,) calls and live rewards per arm.
-    watch: the alarms, and what earlier rows still count after them.
+    watch: the alarms, and what earlier rows still count after them. half_life_decisions: age at
+    which a row counts half; None remembers everything.
     """
 
     basis: Basis
@@ -75,6 +67,25 @@ class LearnedState:
     pulls: FloatArray
     rewards: FloatArray
     watch: Watch
+    half_life_decisions: float | None = None
+
+    def weight(self, decision_seq: int, clock: int) -> float:
+        """How much a row of decision ``decision_seq`` counts when the clock shows ``clock``."""
+        return aged(decision_seq, clock, self.half_life_decisions)
+
+
+def aged(decision_seq: int, clock: int, half_life_decisions: float | None) -> float:
+    """How much a row of decision ``decision_seq`` counts when the clock shows ``clock``."""
+    if half_life_decisions is None:
+        return 1.0
+    return float(0.5 ** ((clock - decision_seq) / half_life_decisions))
+
+
+def rows_aged(decision_seq: IntArray, clock: int, half_life_decisions: float | None) -> FloatArray:
+    """The same for many rows."""
+    if half_life_decisions is None:
+        return np.ones(decision_seq.size)
+    return np.asarray(0.5 ** ((clock - decision_seq) / half_life_decisions))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from bandit_router import alarms, effort, pacing
+from bandit_router import alarms, effort, forgetting, pacing
 from bandit_router.alarms import COST, QUALITY
 from bandit_router.basis import Basis, cold_basis, coordinates, coordinates_of_rows, fit_basis
+from bandit_router.heads import HeadBank
 from bandit_router.known_rows import Known, known_rows
 from bandit_router.learned_state import LearnedState, LogRows, Problem
 from bandit_router.outcome_prior import OutcomePrior
@@ -58,6 +59,7 @@ def init_state(problem: Problem, policy: Policy[Any]) -> LearnedState:
         pulls=np.zeros(count),
         rewards=np.zeros(count),
         watch=alarms.empty_watch(count),
+        half_life_decisions=problem.half_life_decisions,
     )
     if problem.prior is not None:
         return _with_prior(problem, policy, state, problem.prior)
@@ -86,7 +88,10 @@ def _with_prior(
 ) -> LearnedState:
     """The cold state with the prior's rows in it, and its prompts as the pacer's window."""
     basis = fit_basis(prior.features, problem.feature_names, problem.feature_blocks)
-    known = with_card_rows(problem, prior_rows(problem, basis, prior, state.clock, state.watch))
+    known = with_card_rows(
+        problem,
+        prior_rows(problem, basis, prior, state.clock, state.watch, state.half_life_decisions),
+    )
     learned = _fitted(problem, policy, state, basis, known)
     recent = slice(max(prior.features.shape[0] - pacing.WINDOW, 0), None)
     rows = np.zeros_like(learned.watch.rows)
@@ -160,7 +165,7 @@ def fold(
     if z is None:
         z = coordinates(state.basis, row.features)
     state = faded(problem, policy, state, row.decision_seq)
-    weight = problem.weight(row.decision_seq, state.clock)
+    weight = state.weight(row.decision_seq, state.clock)
     state = watched(problem, policy, state, row, arm, z)
     believed = weight * state.watch.share(QUALITY, arm, row.decision_seq)
     changes: dict[str, Any] = {}
@@ -210,9 +215,9 @@ def faded(
     problem: Problem, policy: Policy[Any], state: LearnedState, decision_seq: int
 ) -> LearnedState:
     """The state with the clock set to ``decision_seq``, once that is far enough ahead."""
-    if problem.half_life_decisions is None or decision_seq - state.clock < FADE_EVERY:
+    if state.half_life_decisions is None or decision_seq - state.clock < FADE_EVERY:
         return state
-    factor = problem.weight(state.clock, decision_seq)
+    factor = state.weight(state.clock, decision_seq)
     return replace(
         state,
         policy=policy.fade(state.policy, factor),
@@ -259,13 +264,18 @@ def refit(
         features = np.concatenate([problem.prior.features, features])
     basis = fit_basis(features, problem.feature_names, problem.feature_blocks)
     z = coordinates_of_rows(basis, rows.features)
-    known = known_rows(problem, basis, rows, clock, state.watch)
+    half_life = problem.half_life_decisions
+    if problem.learns_half_life:
+        half_life = _learned_half_life(problem, policy, state, basis, rows, z)
+    state = replace(state, half_life_decisions=half_life)
+    known = known_rows(problem, basis, rows, clock, state.watch, half_life, z)
     if rows.inherited is not None:
         known = known.after(
-            known_rows(problem, basis, rows.inherited, clock, state.watch), len(problem.arms)
+            known_rows(problem, basis, rows.inherited, clock, state.watch, half_life),
+            len(problem.arms),
         )
     if problem.prior is not None:
-        told = prior_rows(problem, basis, problem.prior, clock, state.watch)
+        told = prior_rows(problem, basis, problem.prior, clock, state.watch, half_life)
         if borne_out(told.reward, known.reward, basis, len(problem.arms)):
             known = known.preceded_by(told)
     known = with_card_rows(problem, known)
@@ -286,6 +296,25 @@ def refit(
         rewards=state.rewards if state.rewards.any() else rewards.astype(np.float64),
     )
     return with_solved_price(problem, policy, renewed)
+
+
+def _learned_half_life(
+    problem: Problem,
+    policy: Policy[Any],
+    state: LearnedState,
+    basis: Basis,
+    rows: LogRows,
+    z: FloatArray,
+) -> float | None:
+    """The half-life that the rows' rewards favour, under the priors of a memory of them all.
+
+    Policies without linear heads have no say: they remember everything."""
+    if not isinstance(state.policy, HeadBank):
+        return problem.half_life_decisions
+    known = known_rows(problem, basis, rows, state.clock, state.watch, None, z).reward
+    fitted: HeadBank = policy.refit(state.policy, known, basis.groups)
+    decision_seq = rows.decision_seq[np.isfinite(rows.reward)]
+    return forgetting.chosen_half_life(known, decision_seq, fitted.priors.arms)
 
 
 def _raised(counts: FloatArray, arm: int, by: float) -> FloatArray:

@@ -55,7 +55,12 @@ def with_card_rows(problem: Problem, known: Known) -> Known:
 
 
 def prior_rows(
-    problem: Problem, basis: Basis, prior: OutcomePrior, clock: int, watch: Watch
+    problem: Problem,
+    basis: Basis,
+    prior: OutcomePrior,
+    clock: int,
+    watch: Watch,
+    half_life_decisions: float | None,
 ) -> Known:
     """What a prior's rows say, each at the prior's weight; a prompt's models one by one."""
     place, weight = prior.places(problem.arms), prior.weights()
@@ -70,7 +75,7 @@ def prior_rows(
         cost_usd=prior.cost_usd[prompt, model],
         latency_s=prior.latency_s[prompt, model],
     )
-    known = known_rows(problem, basis, rows, clock, watch)
+    known = known_rows(problem, basis, rows, clock, watch, half_life_decisions)
     of_arm = np.zeros(len(problem.arms))
     of_arm[place[place >= 0]] = weight[place >= 0]
 

@@ -60,6 +60,7 @@ def problem_of(
     arms = tuple(model.name for model in config.models)
     if prior is not None:
         check_fits(prior, arms, extractor.names, extractor.version, f"prior {config.policy.prior}")
+    half_life = config.policy.half_life_decisions
     return Problem(
         arms=arms,
         feature_names=extractor.names,
@@ -72,7 +73,8 @@ def problem_of(
         routable=np.array([m.generates and not (m.last_resort or m.paused) for m in config.models]),
         budget_usd=config.policy.budget_usd_per_request,
         value_of_second=config.policy.value_of_second,
-        half_life_decisions=config.policy.half_life_decisions,
+        half_life_decisions=half_life if isinstance(half_life, float) else None,
+        learns_half_life=half_life == "learned",
         extractor_version=extractor.version,
         predecessors=tuple(m.successor_of or "" for m in config.models),
         tiers=tuple(model.tier for model in config.models),

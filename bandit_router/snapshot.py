@@ -67,6 +67,7 @@ def to_bytes(problem: Problem, policy: Policy[Any], state: LearnedState) -> byte
         "counts.pulls": state.pulls,
         "counts.rewards": state.rewards,
         "counts.clock": np.array([state.clock, state.since], dtype=np.float64),
+        "forgetting.half_life": np.array([state.half_life_decisions or np.inf]),
     }
     for prefix, part in (
         ("policy", policy.arrays(state.policy)),
@@ -190,7 +191,17 @@ def _state(
         pulls=arrays["counts.pulls"],
         rewards=arrays["counts.rewards"],
         watch=watch_from_arrays(arrays),
+        half_life_decisions=_half_life(problem, arrays),
     )
+
+
+def _half_life(problem: Problem, arrays: Mapping[str, Any]) -> float | None:
+    """What is configured, unless it is learned; older snapshots have learned none."""
+    learned = arrays.get("forgetting.half_life")
+    if learned is None or not problem.learns_half_life:
+        return problem.half_life_decisions
+    half_life = float(learned[0])
+    return half_life if np.isfinite(half_life) else None
 
 
 def _part(arrays: Mapping[str, FloatArray], prefix: str) -> dict[str, FloatArray]:

@@ -49,7 +49,9 @@ def paretobandit(
     feature_set: FeatureSetOption = "hashed",
     half_life: Annotated[
         float | None,
-        typer.Option(min=1.0, help="Decisions after which an observation counts half."),
+        typer.Option(
+            min=1.0, help="Decisions after which an observation counts half; by default, learned."
+        ),
     ] = None,
 ) -> None:
     """ParetoBandit's protocol: cold start, seven budgets, and a world that changes.

@@ -179,6 +179,7 @@ def make_study(
         warmup=warmup,
         score=score,
         problem=Problem(
+            learns_half_life=True,
             arms=matrix.models,
             feature_names=extractor.names,
             feature_blocks=extractor.blocks,

@@ -91,6 +91,7 @@ def _shown_state(runtime: Runtime, policy: Policy[Any], state: LearnedState) -> 
         "pulls": dict(zip(runtime.problem.arms, state.pulls.tolist(), strict=True)),
         "rewards": dict(zip(runtime.problem.arms, state.rewards.tolist(), strict=True)),
         "clock": state.clock,
+        "half_life_decisions": state.half_life_decisions,
         "basis": {
             "dimension": state.basis.dimension,
             "coordinates": state.basis.names,

@@ -101,7 +101,11 @@ def protocol_study(
         metadata=(),
         on_prompt=on_prompt,
     )
-    problem = replace(study.problem, half_life_decisions=half_life_decisions)
+    problem = replace(
+        study.problem,
+        half_life_decisions=half_life_decisions,
+        learns_half_life=half_life_decisions is None,
+    )
     return replace(study, problem=problem)
 
 

@@ -54,6 +54,7 @@ FLOOR_OF = {
     "bandit_router.evidence": Floor.MATHEMATICS,
     "bandit_router.exploration": Floor.MATHEMATICS,
     "bandit_router.failure_rate": Floor.MATHEMATICS,
+    "bandit_router.forgetting": Floor.MATHEMATICS,
     "bandit_router.features": Floor.MATHEMATICS,
     "bandit_router.heads": Floor.MATHEMATICS,
     "bandit_router.hierarchy": Floor.MATHEMATICS,

@@ -209,7 +209,7 @@ def test_forgetting_by_row_and_refitting_agree_on_the_weights() -> None:
     rows = make_rows(problem, 300)
     state = folded(problem, POLICY, rows)
     fitted = refit(problem, POLICY, state, log_rows(problem, rows))
-    scale = problem.weight(state.clock, fitted.clock)
+    scale = state.weight(state.clock, fitted.clock)
     for arm, twin in zip(state.policy.arms, fitted.policy.arms, strict=True):
         assert arm.sums.weight * scale == pytest.approx(twin.sums.weight, rel=1e-9)
 
