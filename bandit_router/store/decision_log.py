@@ -77,8 +77,19 @@ class PostgresDecisionLog:
 
     async def record_decision(self, decision: Decision) -> None:
         """Store a decision. Raises StoreError, or StoreUnavailable without a database."""
-        entered = self._entering[decision.id] = await self._decisions.hand_in(decision)
-        entered.add_done_callback(lambda _: self._entering.pop(decision.id, None))
+        entering = self._entering[decision.id] = asyncio.get_running_loop().create_future()
+
+        def over(_: object = None) -> None:
+            self._entering.pop(decision.id, None)
+            entering.set_result(None)
+
+        try:
+            # Waits where the queue is full.
+            entered = await self._decisions.hand_in(decision)
+        except BaseException:
+            over()
+            raise
+        entered.add_done_callback(over)
         # A caller who waits no longer leaves the row in the queue, and its outcome behind it.
         await asyncio.shield(entered)
 

@@ -108,7 +108,7 @@ def store_errors(engine: AsyncEngine) -> Iterator[None]:
         if (error.sqlstate or "").startswith((*UNAVAILABLE_STATES, "28", "3D")):
             raise _unavailable(engine, error) from error
         raise StoreError(f"Postgres refused: {error}") from error
-    except (TimeoutError, OSError, asyncpg.InterfaceError) as error:
+    except (TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         raise _unavailable(engine, error) from error
 
 

@@ -49,8 +49,9 @@ class HeldDriver:
         connection, driver = self._held
         try:
             yield driver
-        except BaseException:
-            if driver.is_closed():
+        except BaseException as error:
+            # What the server refused leaves the connection as it was; anything else may not.
+            if driver.is_closed() or not isinstance(error, asyncpg.PostgresError):
                 await connection.invalidate()
             await self.give_back()
             raise
