@@ -24,6 +24,8 @@ STEADY_S = 60.0
 # It may be in the middle of a fit; what it would have written is folded again by the next one.
 STOP_TIMEOUT_S = 2.0
 LONGEST_LINE_BYTES = 1024 * 1024
+# How long a router that has learned nothing waits for its learner before it serves.
+FIRST_LEAD_S = 5.0
 # The learner is to have a bounded share of the machine, and its matrices are small.
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 log = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ class LearnerChild:
         self._process: asyncio.subprocess.Process | None = None
         self._standings: dict[str, Standing] = {}
         self._running: asyncio.Task[None] | None = None
+        self._has_led = asyncio.Event()
         self.last_error: str | None = None
         self.restarts = 0
 
@@ -53,6 +56,12 @@ class LearnerChild:
         """Begin, in the background."""
         self._duty = duty
         self._running = asyncio.create_task(self._keep_running(), name="learner's process")
+
+    async def until_it_leads(self) -> None:
+        """Wait until it has led once; not for ever, since another replica may lead instead."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LEAD_S):
+                await self._has_led.wait()
 
     async def stop(self) -> None:
         """End it; a second call does nothing."""
@@ -115,6 +124,8 @@ class LearnerChild:
                     name: heard(values) for name, values in orjson.loads(line).items()
                 }
                 self.last_error = None
+                if any(standing.leads for standing in self._standings.values()):
+                    self._has_led.set()
             code = await process.wait()
         finally:
             self._process, self._standings = None, {}

@@ -26,13 +26,15 @@ class Duty:
 def line_of_duty(duty: Duty) -> bytes:
     """The duty as a line."""
     trial = duty.trial
+    # What nobody set is left out: some parts refuse to be told even the default of an option
+    # that is not theirs.
     return orjson.dumps(
         {
             "database_url": duty.database_url,
-            "config": duty.config.model_dump(mode="json"),
+            "config": duty.config.model_dump(mode="json", exclude_unset=True),
             "prior_digest": duty.prior_digest,
             "frozen": duty.frozen,
-            "trial": None if trial is None else trial.model_dump(mode="json"),
+            "trial": None if trial is None else trial.model_dump(mode="json", exclude_unset=True),
         },
         option=orjson.OPT_APPEND_NEWLINE,
     )

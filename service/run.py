@@ -31,6 +31,9 @@ from service.settings import check_listening, read_settings
 from service.tracing import open_tracing
 
 BACKLOG = 2048
+# Longer than clients and proxies keep an idle connection for reuse (httpx 5 s, aiohttp 15, nginx
+# 60), so that none is closed while a request is on its way.
+KEEP_ALIVE_S = 75
 # Measured: p99 at 32 connections fell from 47 to 8 ms when start-up's objects were frozen and
 # young collections made rarer.
 GC_THRESHOLDS = (50_000, 50, 100)
@@ -108,6 +111,7 @@ async def _serve(config: RouterConfig, config_path: Path, listener: socket.socke
                 lifespan="off",
                 log_config=None,
                 access_log=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
                 server_header=False,
                 timeout_graceful_shutdown=math.ceil(settings.shutdown_s) + FAREWELL_S,
             ),

@@ -341,6 +341,9 @@ class Runtime:
         exits.push_async_callback(self._stop_learning)
         if self.learner_child is not None:
             self.learner_child.start(self._duty(overlay))
+            if self.router.serving.version == 0:
+                # What comes first teaches most: nothing of it is to be routed unlearned.
+                await self.learner_child.until_it_leads()
         upkeep = keep_up(
             self.engine, lambda: (self._activity, self.problem.arms), self.inspection, self.clock
         )

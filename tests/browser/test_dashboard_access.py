@@ -124,7 +124,8 @@ def test_html_in_prompts_labels_and_comments_is_shown_and_does_nothing(
         page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
         page.locator("#key").fill(service.key)
         page.keyboard.press("Enter")
-        expect(page.locator("#segments")).to_contain_text(LABEL)
+        # The learner's process adds it up every second, and the page looks every few.
+        expect(page.locator("#segments")).to_contain_text(LABEL, timeout=20_000)
         page.goto(f"/dashboard#/decision/{service.decision_id}")
         expect(page.locator("#prompt")).to_contain_text("onerror=")
         expect(page.locator("#followed")).to_contain_text("<script>")

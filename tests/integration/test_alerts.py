@@ -178,14 +178,19 @@ async def test_what_every_replica_sees_is_told_once_and_so_is_its_end(
             async def all_of_them() -> bool:
                 return {alarm["kind"] for what, alarm in heard if what == event} == kinds
 
-            await eventually(all_of_them)
+            await eventually(all_of_them, 30.0)
 
         async def idle() -> bool:
             await asyncio.sleep(0.05)
             return False
 
+        async def learned() -> bool:
+            return all(replica.runtime.router.serving.version > 0 for replica in (one, other))
+
         asked = await one.ask()
         await one.ended(asked.headers["x-router-decision-id"])
+        # Else what is learned of it replaces the states that are put in their place below.
+        await eventually(learned)
         before = [replica.runtime.router.serving for replica in (one, other)]
         with monkeypatch.context() as patched:
             # A learner that does not move while feedback waits, a debt, a change refused.
