@@ -183,13 +183,16 @@ async def test_levers_reach_the_learner_where_it_is(store_url: str) -> None:
         one_apart(store_url, upstream.base_url, challengers=(challenger,)) as service,
     ):
         await judged(service, 6, 0.75)
-        version = service.runtime.router.serving.version
         new = {"name": "new", "base_url": upstream.base_url, "input_usd_per_million": 1.0}
         await post(service, "/admin/models", new, 201)
-        version = await version_above(service, version)
         store = service.runtime.learner_store
-        reasons = {s.reason for s in await service.runtime.inspection.snapshots("thompson")}
-        assert "arms" in reasons
+
+        async def of_three_models() -> int | None:
+            # What was still under way may be folded and written before.
+            written = await service.runtime.inspection.snapshots("thompson")
+            return next((s.version for s in written if s.reason == "arms"), None)
+
+        version = await eventually(of_three_models)
         asked = await service.ask(model="new")
         await service.judge(asked.headers["x-router-decision-id"], 1.0)
 
