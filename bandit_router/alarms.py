@@ -166,7 +166,7 @@ def after_bets(watch: Watch, arm: int, kind: int, gains: Sides, at: At) -> Watch
     runs[arm, kind] = run
     if max(reached) < ODDS:
         capital[arm, kind] = own
-        return with_capital(watch, capital, runs)
+        return moved_on(watch, capital=capital, runs=runs)
     side = reached.index(max(reached))
     raised_at, evidence, changed = (
         each.copy() for each in (watch.raised_at, watch.evidence, watch.changed)
@@ -186,18 +186,25 @@ def after_bets(watch: Watch, arm: int, kind: int, gains: Sides, at: At) -> Watch
     )
 
 
-def with_capital(watch: Watch, capital: FloatArray, runs: FloatArray) -> Watch:
-    """The watch after bets that raised no alarm."""
+def moved_on(
+    watch: Watch,
+    *,
+    capital: FloatArray | None = None,
+    runs: FloatArray | None = None,
+    rows: FloatArray | None = None,
+    latest: FloatArray | None = None,
+) -> Watch:
+    """The watch after rows that raised no alarm; what is left out stays. All as in ``Watch``."""
     # As ``replace``, which takes several times as long: every row of the log comes by here.
     return Watch(
-        capital,
+        watch.capital if capital is None else capital,
         watch.raised_at,
         watch.evidence,
-        watch.rows,
-        watch.latest,
+        watch.rows if rows is None else rows,
+        watch.latest if latest is None else latest,
         watch.cuts,
         watch.failed,
-        runs,
+        watch.runs if runs is None else runs,
         watch.changed,
     )
 
@@ -225,22 +232,7 @@ def counted(watch: Watch, row: Observation, arm: int) -> Watch:
     rows[arm, QUALITY] = max(rows.item(arm, QUALITY) + rewards, 0.0)
     rows[arm, COST] += float(row.answered and row.cost_usd is not None)
     latest[arm] = max(latest.item(arm), float(row.decision_seq))
-    return with_rows(watch, rows, latest)
-
-
-def with_rows(watch: Watch, rows: FloatArray, latest: FloatArray) -> Watch:
-    """The watch in which the arms' rows are so many, and so new. Both as in ``Watch``."""
-    return Watch(
-        watch.capital,
-        watch.raised_at,
-        watch.evidence,
-        rows,
-        latest,
-        watch.cuts,
-        watch.failed,
-        watch.runs,
-        watch.changed,
-    )
+    return moved_on(watch, rows=rows, latest=latest)
 
 
 def carried(watch: Watch, origin: IntArray) -> Watch:

@@ -136,6 +136,14 @@ def cost_usd(
     return dollars
 
 
+def foreseen(
+    state: EffortState, prices: Prices, z: FloatArray, input_tokens: FloatArray | float
+) -> tuple[FloatArray, FloatArray]:
+    """(K,) typical seconds and expected dollars; (N, K) for z (N, d) and input_tokens (N, 1)."""
+    latency_s = predicted_latency_s(state, z)
+    return latency_s, cost_usd(prices, input_tokens, predicted_amount(state, z), latency_s)
+
+
 def observed_amount(
     prices: Prices, arm: int, output_tokens: int | None, cost_usd: float | None
 ) -> float | None:
@@ -202,8 +210,7 @@ def after_calls(
     state: EffortState, log_amount: Rows, log_latency: Rows, log_first_token: Rows
 ) -> EffortState:
     """The state after many calls. Row values are logarithms of amounts and of seconds."""
-    amount, latency, waited = log_amount, log_latency, log_first_token
-    relative = amount.value - np.log(state.typical)[amount.arm]
+    amount, latency, waited = _relative(log_amount, state.typical), log_latency, log_first_token
     first_tokens = state.first_token
     if waited.arm.size:
         if first_tokens is None:
@@ -212,7 +219,7 @@ def after_calls(
             first_tokens, waited.z, waited.arm, waited.value, waited.weight
         )
     return EffortState(
-        heads.with_new_rows(state.amount, amount.z, amount.arm, relative, amount.weight),
+        heads.with_new_rows(state.amount, amount.z, amount.arm, amount.value, amount.weight),
         heads.with_new_rows(state.latency, latency.z, latency.arm, latency.value, latency.weight),
         state.smearing,
         state.typical,
@@ -222,10 +229,15 @@ def after_calls(
 
 def surprises(state: EffortState, log_amount: Rows) -> tuple[FloatArray, FloatArray, FloatArray]:
     """``surprise`` of many calls, each (N,)."""
-    mean, sd = heads.predicted(state.amount, log_amount.z, log_amount.arm)
+    amount = _relative(log_amount, state.typical)
+    mean, sd = heads.predicted(state.amount, amount.z, amount.arm)
     noise = np.array([prior.noise for prior in state.amount.priors.arms])
-    off = log_amount.value - np.log(state.typical)[log_amount.arm] - mean
-    return off, sd, np.sqrt(noise)[log_amount.arm]
+    return amount.value - mean, sd, np.sqrt(noise)[amount.arm]
+
+
+def _relative(log_amount: Rows, typical: FloatArray) -> Rows:
+    """The rows in units of what is typical of their arms."""
+    return replace(log_amount, value=log_amount.value - np.log(typical)[log_amount.arm])
 
 
 def faded(state: EffortState, factor: float) -> EffortState:
@@ -273,7 +285,7 @@ def refitted(
 ) -> EffortState:
     """Heads from the rows anew. Row values are logarithms of amounts and of seconds."""
     arm_count = typical_amount.size
-    amount = replace(amount, value=amount.value - np.log(typical_amount)[amount.arm])
+    amount = _relative(amount, typical_amount)
     amounts = _fit(amount, groups, arm_count, 0.0)
     latencies = _fit(latency, groups, arm_count, float(np.log(COLD_SECONDS)))
     first_tokens = None

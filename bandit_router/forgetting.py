@@ -38,22 +38,31 @@ def candidates(decisions: float, blocks: int) -> tuple[float, ...]:
     return tuple(each for each in all_of_them if each * blocks >= decisions)[-MOST_CANDIDATES:]
 
 
+def askable(decision_seq: IntArray) -> tuple[float, ...]:
+    """The half-lives that rewards of these decisions, oldest first, are asked about; none where
+    they are too few or too close together."""
+    recent = decision_seq[-MOST_ROWS:]
+    blocks = _blocks(recent.size)
+    return candidates(float(recent[-1] - recent[0]), blocks) if blocks >= 2 else ()
+
+
+def _blocks(rewards: int) -> int:
+    return min(BLOCKS, rewards // LEAST_BLOCK)
+
+
 def chosen_half_life(rows: Rows, decision_seq: IntArray, priors: Sequence[Prior]) -> float | None:
     """The half-life in decisions that predicts the rewards best; None to remember everything.
 
     rows: oldest first, at the weights that they have without forgetting; one that an alarm had
     forgotten says as little here. decision_seq: (n,). priors: one per arm.
     """
-    recent = slice(max(rows.value.size - MOST_ROWS, 0), None)
-    rows = Rows(rows.z[recent], rows.arm[recent], rows.value[recent], rows.weight[recent])
-    decision_seq = decision_seq[recent]
-    blocks = min(BLOCKS, rows.value.size // LEAST_BLOCK)
-    if blocks < 2:
-        return None
-    half_lives = candidates(float(decision_seq[-1] - decision_seq[0]), blocks)
+    half_lives = askable(decision_seq)
     if not half_lives:
         return None
-    scores = log_scores(rows, decision_seq, priors, (None, *half_lives), blocks)
+    recent = slice(max(rows.value.size - MOST_ROWS, 0), None)
+    rows = Rows(rows.z[recent], rows.arm[recent], rows.value[recent], rows.weight[recent])
+    blocks = _blocks(rows.value.size)
+    scores = log_scores(rows, decision_seq[recent], priors, (None, *half_lives), blocks)
     best = int(scores[1:].argmax())
     margin = LOG_ODDS + np.log(len(half_lives))
     return half_lives[best] if scores[1 + best] - scores[0] > margin else None
@@ -87,18 +96,8 @@ def log_scores(
                 if half_life is not None and passed > 0.0:
                     before = before.scaled(float(0.5 ** (passed / half_life)))
                 if value.size:
-                    kept[h] = _added(before, came)
+                    kept[h] = before.joined(came)
                     scores[h] += log_evidence(kept[h], prior) - log_evidence(before, prior)
                 else:
                     kept[h] = before
     return scores
-
-
-def _added(one: Sums, other: Sums) -> Sums:
-    return Sums(
-        settled=one.gram + other.gram,
-        moment=one.moment + other.moment,
-        square=one.square + other.square,
-        total=one.total + other.total,
-        weight=one.weight + other.weight,
-    )

@@ -38,9 +38,7 @@ def select_rows(
     for a forced look and none is watched.
     """
     beliefs = policy.beliefs_of_rows(state.policy, z)
-    latency_s = effort.predicted_latency_s(state.effort, z)
-    amount = effort.predicted_amount(state.effort, z)
-    cost_usd = effort.cost_usd(problem.prices, input_tokens[:, None], amount, latency_s)
+    latency_s, cost_usd = effort.foreseen(state.effort, problem.prices, z, input_tokens[:, None])
     prediction = Prediction(beliefs.mean, beliefs.sd, cost_usd, latency_s)
     penalty = penalty_of(prediction, state.pacer.price_of_dollar, problem.value_of_second)
     pmf = policy.pmf_of_rows(beliefs, penalty, eligible)
@@ -91,6 +89,6 @@ def fold_rows(
         rewards=state.rewards + np.bincount(known.reward.arm, minlength=count),
         watch=watch,
     )
-    if pacing.due_since(pacer, state.pacer.paid):
+    if pacing.due(pacer, state.pacer.paid):
         return with_solved_price(problem, policy, learned)
     return learned

@@ -137,12 +137,11 @@ def predict(
 ) -> tuple[Beliefs, Prediction]:
     """What to expect of every arm for a request at coordinates z."""
     beliefs = policy.beliefs(state.policy, z)
-    latency_s = effort.predicted_latency_s(state.effort, z)
-    amount = effort.predicted_amount(state.effort, z)
+    latency_s, cost_usd = effort.foreseen(state.effort, problem.prices, z, input_tokens)
     return beliefs, Prediction(
         quality=beliefs.mean,
         quality_sd=beliefs.sd,
-        cost_usd=effort.cost_usd(problem.prices, input_tokens, amount, latency_s),
+        cost_usd=cost_usd,
         latency_s=latency_s,
         first_token_s=effort.predicted_first_token_s(state.effort, z),
     )
@@ -206,7 +205,7 @@ def fold(
         paid_usd = float(expected.cost_usd[arm])
     pacer = pacing.after_payment(state.pacer, z, row.input_tokens, paid_usd, problem.budget_usd)
     state = replace(state, pacer=pacer, **changes)
-    if pacing.due(pacer):
+    if pacing.due(pacer, pacer.paid - 1):
         state = with_solved_price(problem, policy, state)
     return state
 
@@ -239,9 +238,7 @@ def with_solved_price(problem: Problem, policy: Policy[Any], state: LearnedState
         z[:, 0] = 1.0
         tokens = np.full((COLD_CONTEXTS, 1), COLD_INPUT_TOKENS)
     mean, sd = policy.spread(state.policy, z)
-    latency_s = effort.predicted_latency_s(state.effort, z)
-    amount = effort.predicted_amount(state.effort, z)
-    cost = effort.cost_usd(problem.prices, tokens, amount, latency_s)
+    latency_s, cost = effort.foreseen(state.effort, problem.prices, z, tokens)
     drawn = mean + sd * pacing.standard_normals(*mean.shape) - problem.value_of_second * latency_s
     can = problem.routable
     return replace(
@@ -311,9 +308,12 @@ def _learned_half_life(
     Policies without linear heads have no say: they remember everything."""
     if not isinstance(state.policy, HeadBank):
         return problem.half_life_decisions
+    decision_seq = rows.decision_seq[np.isfinite(rows.reward)]
+    if not forgetting.askable(decision_seq):
+        # A fit more, for nothing.
+        return None
     known = known_rows(problem, basis, rows, state.clock, state.watch, None, z).reward
     fitted: HeadBank = policy.refit(state.policy, known, basis.groups)
-    decision_seq = rows.decision_seq[np.isfinite(rows.reward)]
     return forgetting.chosen_half_life(known, decision_seq, fitted.priors.arms)
 
 

@@ -155,13 +155,8 @@ def unsteadied(pacer: PacerState) -> PacerState:
     return replace(pacer, steady=None)
 
 
-def due(pacer: PacerState) -> bool:
-    """Whether λ is to be solved anew after the latest payment."""
-    return pacer.paid <= SOLVE_ALWAYS_UNTIL or pacer.paid % SOLVE_EVERY == 0
-
-
-def due_since(pacer: PacerState, paid: int) -> bool:
-    """Whether λ is to be solved anew, since ``paid`` requests had been paid for."""
+def due(pacer: PacerState, paid: int) -> bool:
+    """Whether λ is to be solved anew, after the payments since ``paid`` requests were paid for."""
     return pacer.paid <= SOLVE_ALWAYS_UNTIL or pacer.paid // SOLVE_EVERY > paid // SOLVE_EVERY
 
 

@@ -56,18 +56,24 @@ def argmax_pmf(mean: FloatArray, sd: FloatArray) -> FloatArray:
     # above an arm all is one.
     z = step * _POINTS[:points] - (mean - low)
     z /= sd
-    np.minimum(z, _FAR, out=z)
-    below = ndtr(z)
-    every = np.multiply.reduce(below, axis=1)
-    # In place: φ_k / Φ_k, to be weighted by ΠΦ. The step and √2π fall out in the end.
-    z *= z
-    z *= _MINUS_HALF
-    np.exp(z, out=z)
-    z /= below
+    every = _densities(z)
     mass = every.dot(z)
     mass /= sd
     mass /= math.fsum(mass.tolist())
     return np.asarray(mass)
+
+
+def _densities(z: FloatArray) -> FloatArray:
+    """ΠΦ over the arms, the last axis, at each grid point z (..., K); z becomes what that is to be
+    weighted with, φ_k / Φ_k. The step and √2π fall out in the end."""
+    np.minimum(z, _FAR, out=z)
+    below = ndtr(z)
+    every = np.multiply.reduce(below, axis=-1)
+    z *= z
+    z *= _MINUS_HALF
+    np.exp(z, out=z)
+    z /= below
+    return np.asarray(every)
 
 
 def argmax_pmf_of_rows(mean: FloatArray, sd: FloatArray, eligible: BoolArray) -> FloatArray:
@@ -100,13 +106,7 @@ def argmax_pmf_of_rows(mean: FloatArray, sd: FloatArray, eligible: BoolArray) ->
     own_sd = sd[even, None, :]
     z = step[even, None, None] * _POINTS[: int(points[even].max())]
     z = (z - (mean[even] - low[even, None])[:, None, :]) / own_sd
-    np.minimum(z, _FAR, out=z)
-    below = ndtr(z)
-    every = np.multiply.reduce(below, axis=2)
-    z *= z
-    z *= _MINUS_HALF
-    np.exp(z, out=z)
-    z /= below
+    every = _densities(z)
     mass = np.matmul(every[:, None, :], z)[:, 0, :] / sd[even]
     pmf[even] = mass / mass.sum(axis=1, keepdims=True)
     return pmf

@@ -99,6 +99,16 @@ class Sums:
             recent,
         )
 
+    def joined(self, other: Sums) -> Sums:
+        """The sums of both's rows."""
+        return Sums(
+            settled=self.gram + other.gram,
+            moment=self.moment + other.moment,
+            square=self.square + other.square,
+            total=self.total + other.total,
+            weight=self.weight + other.weight,
+        )
+
     def plus_rows(self, x: FloatArray, y: FloatArray, w: FloatArray) -> Sums:
         """These sums with many more rows of weight w > 0. x: (r, d), y: (r,), w: (r,)."""
         weighted = w * y

@@ -88,7 +88,7 @@ def quietly(
     counts[:, QUALITY] += np.bincount(rows.arm[rewarded], minlength=latest.size)
     counts[:, COST] += np.bincount(rows.arm, minlength=latest.size)
     np.maximum.at(latest, rows.arm, rows.decision_seq.astype(np.float64))
-    return alarms.with_rows(alarms.with_capital(watch, capital, runs), counts, latest)
+    return alarms.moved_on(watch, capital=capital, runs=runs, rows=counts, latest=latest)
 
 
 def _cut(

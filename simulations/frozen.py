@@ -94,10 +94,7 @@ class FrozenPolicy:
         z = coordinates_of_rows(self.state.basis, np.asarray(features[::step], dtype=np.float64))
         tokens = input_tokens[::step, None]
         mean, sd = self.policy.spread(self.state.policy, z)
-        latency_s = effort.predicted_latency_s(self.state.effort, z)
-        cost = effort.cost_usd(
-            self.problem.prices, tokens, effort.predicted_amount(self.state.effort, z), latency_s
-        )
+        latency_s, cost = effort.foreseen(self.state.effort, self.problem.prices, z, tokens)
         drawn = mean + sd * pacing.standard_normals(*mean.shape)
         pacer = pacing.solved(
             replace(self.state.pacer, account_usd=0.0),

@@ -110,6 +110,11 @@ async def eventually(look: Callable[[], Awaitable[Found | None]], within_s: floa
     return found
 
 
+async def leads(client: httpx.AsyncClient) -> bool:
+    """Whether the service says that its learner folds the log."""
+    return bool((await client.get("/health/ready")).json()["learner"] == "leads")
+
+
 @dataclass
 class Process:
     """``bandit-router serve`` as a process of its own."""

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from chain_setup import http_model
 from psutil import NoSuchProcess, Process  # type: ignore[import-untyped]
-from service_process import Served, eventually, router_config, served, service_process
+from service_process import Served, eventually, leads, router_config, served, service_process
 from test_admin_levers import FEATURES, post
 from test_service_crash import ask, assert_state_is_the_fold, client_of, log_in, write_config
 
@@ -52,13 +52,6 @@ async def role(client: httpx.AsyncClient) -> str:
     return str((await client.get("/health/ready")).json()["learner"])
 
 
-async def leads(client: httpx.AsyncClient) -> None:
-    async def look() -> bool:
-        return await role(client) == "leads"
-
-    await eventually(look, within_s=20.0)
-
-
 @pytest.mark.asyncio
 async def test_a_learner_that_is_killed_comes_back_and_its_state_is_the_fold_of_the_log(
     open_folder: Path,
@@ -67,7 +60,7 @@ async def test_a_learner_that_is_killed_comes_back_and_its_state_is_the_fold_of_
         config = write_config(open_folder, upstream.base_url, 0.05)
         with service_process(config) as service:
             async with client_of(service) as client:
-                await leads(client)
+                await eventually(lambda: leads(client), within_s=20.0)
                 decisions = []
                 for turn in range(3):
                     for _ in range(12):
@@ -83,7 +76,7 @@ async def test_a_learner_that_is_killed_comes_back_and_its_state_is_the_fold_of_
                     # Requests are answered all the same, and health is good.
                     decisions.append(await ask(client))
                     assert (await client.get("/health/ready")).status_code == 200
-                await leads(client)
+                await eventually(lambda: leads(client), within_s=20.0)
                 metrics = (await client.get("/metrics")).text
                 assert "bandit_router_learner_restarts 2.0" in metrics
                 learner = await child_of(service.process.pid)

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from service_process import ASK, Process, eventually, service_process
+from service_process import ASK, Process, eventually, leads, service_process
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -123,11 +123,7 @@ async def test_killed_between_feedback_and_learning_the_state_is_the_fold_of_the
         config = write_config(open_folder, upstream.base_url, 3600.0)
         with service_process(config) as service:
             async with client_of(service) as client:
-
-                async def leads() -> bool:
-                    return bool((await client.get("/health/ready")).json()["learner"] == "leads")
-
-                await eventually(leads, within_s=20.0)
+                await eventually(lambda: leads(client), within_s=20.0)
                 first = await ask(client)
 
                 async def folded() -> int | None:

@@ -15,6 +15,7 @@ from service_process import (
     ASK,
     Served,
     eventually,
+    leads,
     router_config,
     runtime_of,
     served,
@@ -95,19 +96,14 @@ async def test_of_two_replicas_one_learns_and_the_other_follows(store_url: str) 
             leaving = AsyncExitStack()
             await replicas.enter_async_context(leaving)
             first = await leaving.enter_async_context(served(config))
-            await eventually(lambda: leads(first))
+            await eventually(lambda: leads(first.client))
             second = await replicas.enter_async_context(served(config))
-            assert not await leads(second)
+            assert not await leads(second.client)
             decision_id = (await second.ask()).headers["x-router-decision-id"]
             await second.judge(decision_id, 1.0)
             await eventually(lambda: knows_a_reward(second))
             await leaving.aclose()
-            await eventually(lambda: leads(second))
-
-
-async def leads(replica: Served) -> bool:
-    told = (await replica.client.get("/health/ready")).json()
-    return bool(told["learner"] == "leads")
+            await eventually(lambda: leads(second.client))
 
 
 async def knows_a_reward(replica: Served) -> bool:

@@ -167,7 +167,7 @@ def test_a_window_with_more_hard_requests_than_usual_sends_none_of_them_to_the_w
         weak[i] = chosen == 0
         spent += cost[i, chosen]
         pacer = pacing.after_payment(pacer, np.ones(1), 0.0, cost[i, chosen], budget_usd)
-        if pacing.due(pacer):
+        if pacing.due(pacer, pacer.paid - 1):
             recent = slice(max(i + 1 - WINDOW, 0), i + 1)
             pacer = solved(pacer, quality[recent], cost[recent], budget_usd)
     later = np.arange(count) >= early
@@ -212,7 +212,7 @@ def test_spend_in_a_closed_loop_ends_at_the_budget(budget_usd: float, seed: int)
         if i and before.price_of_dollar == 0.0 and before.account_usd + gained > 0.0:
             # Surplus of a budget that does not bind.
             unbooked += gained - max(pacer.account_usd - before.account_usd, 0.0)
-        if pacing.due(pacer):
+        if pacing.due(pacer, pacer.paid - 1):
             recent = slice(max(i + 1 - WINDOW, 0), i + 1)
             pacer = solved(pacer, quality[recent], expected[recent], budget_usd)
     assert spent / count == pytest.approx(budget_usd, rel=0.02)
